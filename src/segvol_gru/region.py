@@ -1,0 +1,152 @@
+"""Where the networks look: a box of voxels, cut into cells, and fields of logits on them.
+
+A `Region` is an integer box of voxels that may reach beyond the volume. A grid of cells tiles
+it evenly, so the maps volume -> cells and cells -> volume are linear interpolation with
+half-voxel centres, one axis at a time: exact, invertible and the same on every machine.
+
+    volume voxels   |0|1|2|3|4|5|6|7|8|9|
+    region lo=2 size=6  |2|3|4|5|6|7|
+    3 cells             |   |   |   |     cell c covers voxels lo + [c, c + 1) * size / 3
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segvol_gru.prompts import Index
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box of voxels.
+
+    Attributes:
+        lo: first voxel (z, y, x); may be negative.
+        size: number of voxels along (D, H, W), at least 1; may reach past the volume's end.
+    """
+
+    lo: Index
+    size: Index
+
+    @property
+    def hi(self) -> Index:
+        """One past the last voxel (z, y, x)."""
+        return tuple(a + n for a, n in zip(self.lo, self.size, strict=True))  # type: ignore[return-value]
+
+    def inside(self, shape: Index) -> Region:
+        """The part that lies in a volume of this shape (possibly of size 0)."""
+        lo = tuple(min(max(a, 0), n) for a, n in zip(self.lo, shape, strict=True))
+        hi = tuple(min(max(b, 0), n) for b, n in zip(self.hi, shape, strict=True))
+        return Region(lo, tuple(b - a for a, b in zip(lo, hi, strict=True)))  # type: ignore[arg-type]
+
+    def union(self, other: Region) -> Region:
+        """Smallest region that holds both."""
+        lo = tuple(map(min, self.lo, other.lo))
+        hi = tuple(map(max, self.hi, other.hi))
+        return Region(lo, tuple(b - a for a, b in zip(lo, hi, strict=True)))  # type: ignore[arg-type]
+
+    def slices(self, origin: Index = (0, 0, 0)) -> tuple[slice, slice, slice]:
+        """Index this region in an array whose first voxel is `origin`; the region must fit."""
+        return tuple(  # type: ignore[return-value]
+            slice(a - o, a - o + n) for a, n, o in zip(self.lo, self.size, origin, strict=True)
+        )
+
+    def to_cells(self, points_vox: Tensor, cells: Index) -> Tensor:
+        """Voxel indices -> cell coordinates, in which cell c has its centre at c.
+
+        Args:
+            points_vox: (..., 3) float, (z, y, x) voxel indices (centres are whole numbers).
+            cells: cells along (D, H, W).
+
+        Returns:
+            (..., 3) float32 cell coordinates.
+        """
+        lo = points_vox.new_tensor(self.lo)
+        scale = points_vox.new_tensor([c / n for c, n in zip(cells, self.size, strict=True)])
+        return (points_vox + 0.5 - lo) * scale - 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Logits (or a residual of logits) on the cells of a region.
+
+    Attributes:
+        region: the voxels it covers.
+        logits: (d, h, w) float, one value per cell; any number of cells.
+    """
+
+    region: Region
+    logits: Tensor
+
+    def render(self, window: Region) -> Tensor:
+        """Logits at every voxel of `window`, which must lie inside the region.
+
+        Returns:
+            float32 of shape `window.size`.
+        """
+        out = self.logits.float()
+        for axis in range(3):
+            out = _interpolate(
+                out,
+                axis,
+                _centres(window.lo[axis], window.size[axis], self.region, axis, out.shape[axis]),
+            )
+        return out
+
+
+def sample(array: np.ndarray | Tensor, region: Region, cells: Index, outside: float) -> Tensor:
+    """Read a volume on the cells of a region: mean over a cell, or interpolation between voxels.
+
+    Args:
+        array: (D, H, W) of any numeric type.
+        region: where to look; parts beyond the volume read `outside`.
+        cells: cells along (D, H, W).
+        outside: the value beyond the volume.
+
+    Returns:
+        float32 of shape `cells`. Along an axis with more voxels than cells it is the mean over
+        the cell, otherwise linear interpolation.
+    """
+    shape: Index = tuple(array.shape)  # type: ignore[assignment]
+    inner = region.inside(shape)
+    part = array[inner.slices()]
+    crop = torch.as_tensor(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)
+    if 0 in inner.size:
+        return torch.full(cells, outside)
+    crop = crop.float()
+    pad: list[int] = []
+    for axis in (2, 1, 0):
+        pad += [inner.lo[axis] - region.lo[axis], region.hi[axis] - inner.hi[axis]]
+    if any(pad):
+        crop = F.pad(crop, pad, value=outside)
+    coarse = [min(n, c) for n, c in zip(crop.shape, cells, strict=True)]
+    batch = crop[None, None]
+    if list(crop.shape) != coarse:
+        batch = F.interpolate(batch, size=coarse, mode="area")
+    if coarse != list(cells):
+        batch = F.interpolate(batch, size=cells, mode="trilinear", align_corners=False)
+    return batch[0, 0]
+
+
+def _centres(first: int, count: int, region: Region, axis: int, cells: int) -> Tensor:
+    """Cell coordinates of `count` voxels from `first` along one axis."""
+    voxels = torch.arange(first, first + count, dtype=torch.float64)
+    at = (voxels + 0.5 - region.lo[axis]) * (cells / region.size[axis]) - 0.5
+    return at.clamp(0, cells - 1)
+
+
+def _interpolate(values: Tensor, axis: int, at: Tensor) -> Tensor:
+    """Linear interpolation along one axis at cell coordinates `at`."""
+    if len(at) == values.shape[axis] and torch.equal(at, torch.arange(len(at), dtype=at.dtype)):
+        return values
+    below = at.floor().long()
+    above = (below + 1).clamp(max=values.shape[axis] - 1)
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    weight = (at - below).float().view(shape)
+    return torch.lerp(values.index_select(axis, below), values.index_select(axis, above), weight)
