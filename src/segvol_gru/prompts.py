@@ -129,4 +129,6 @@ class Box:
         lo3, hi3, tight = list(flat.lo), list(flat.hi), [False, False, False]
         lo3[axis] = max(0, round(flat.lo[axis] - half))
         hi3[axis] = min(shape[axis] - 1, round(flat.hi[axis] + half))
-        return cls((lo3[0], lo3[1], lo3[2]), (hi3[0], hi3[1], hi3[2]), (tight[0], tight[1], tight[2]))
+        return cls(
+            (lo3[0], lo3[1], lo3[2]), (hi3[0], hi3[1], hi3[2]), (tight[0], tight[1], tight[2])
+        )

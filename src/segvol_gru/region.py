@@ -2,7 +2,7 @@
 
 A `Region` is an integer box of voxels that may reach beyond the volume. A grid of cells tiles
 it evenly, so the maps volume -> cells and cells -> volume are linear interpolation with
-half-voxel centres, one axis at a time: exact, invertible and the same on every machine.
+half-voxel centres along each axis.
 
     volume voxels   |0|1|2|3|4|5|6|7|8|9|
     region lo=2 size=6  |2|3|4|5|6|7|
@@ -89,14 +89,12 @@ class Field:
         Returns:
             float32 of shape `window.size`.
         """
-        out = self.logits.float()
-        for axis in range(3):
-            out = _interpolate(
-                out,
-                axis,
-                _centres(window.lo[axis], window.size[axis], self.region, axis, out.shape[axis]),
+        batch = self.logits.float()[None, None]
+        if batch.shape[2:] != self.region.size:
+            batch = F.interpolate(
+                batch, size=self.region.size, mode="trilinear", align_corners=False
             )
-        return out
+        return batch[0, 0][window.slices(self.region.lo)].contiguous()
 
 
 def sample(array: np.ndarray | Tensor, region: Region, cells: Index, outside: float) -> Tensor:
@@ -131,22 +129,3 @@ def sample(array: np.ndarray | Tensor, region: Region, cells: Index, outside: fl
     if coarse != list(cells):
         batch = F.interpolate(batch, size=cells, mode="trilinear", align_corners=False)
     return batch[0, 0]
-
-
-def _centres(first: int, count: int, region: Region, axis: int, cells: int) -> Tensor:
-    """Cell coordinates of `count` voxels from `first` along one axis."""
-    voxels = torch.arange(first, first + count, dtype=torch.float64)
-    at = (voxels + 0.5 - region.lo[axis]) * (cells / region.size[axis]) - 0.5
-    return at.clamp(0, cells - 1)
-
-
-def _interpolate(values: Tensor, axis: int, at: Tensor) -> Tensor:
-    """Linear interpolation along one axis at cell coordinates `at`."""
-    if len(at) == values.shape[axis] and torch.equal(at, torch.arange(len(at), dtype=at.dtype)):
-        return values
-    below = at.floor().long()
-    above = (below + 1).clamp(max=values.shape[axis] - 1)
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    weight = (at - below).float().view(shape)
-    return torch.lerp(values.index_select(axis, below), values.index_select(axis, above), weight)
