@@ -11,6 +11,7 @@ half-voxel centres along each axis.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segvol_gru.prompts import Index
+
+ROOM_VOX = 3  # voxels of context on every side of a box, at least
+FLATTEST = 0.4  # shortest side of a region over its longest, in mm, unless the volume ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,28 @@ class Region:
         hi = tuple(min(max(b, 0), n) for b, n in zip(self.hi, shape, strict=True))
         return Region(lo, tuple(b - a for a, b in zip(lo, hi, strict=True)))  # type: ignore[arg-type]
 
+    @classmethod
+    def around(
+        cls, lo: Index, hi: Index, slack: Sequence[float], shape: Index, spacing_mm: Sequence[float]
+    ) -> Region:
+        """Frame a box of voxels: room on every side, not too flat in mm, within the volume.
+
+        Args:
+            lo: first voxel (z, y, x) of the box.
+            hi: last voxel, inclusive.
+            slack: size of the region over size of the box, per axis.
+            shape: (D, H, W) of the volume; the region is clipped to it.
+            spacing_mm: voxel size along (D, H, W).
+        """
+        length = [b - a + 1 for a, b in zip(lo, hi, strict=True)]
+        size = [max(s * n, n + 2 * ROOM_VOX) for s, n in zip(slack, length, strict=True)]
+        widest_mm = max(n * mm for n, mm in zip(size, spacing_mm, strict=True))
+        size = [max(n, FLATTEST * widest_mm / mm) for n, mm in zip(size, spacing_mm, strict=True)]
+        whole = [int(np.ceil(n)) for n in size]
+        first = [(a + b + 1 - n) // 2 for a, b, n in zip(lo, hi, whole, strict=True)]
+        region = cls((first[0], first[1], first[2]), (whole[0], whole[1], whole[2]))
+        return region.inside(shape)
+
     def union(self, other: Region) -> Region:
         """Smallest region that holds both."""
         lo = tuple(map(min, self.lo, other.lo))
@@ -52,9 +78,10 @@ class Region:
 
     def slices(self, origin: Index = (0, 0, 0)) -> tuple[slice, slice, slice]:
         """Index this region in an array whose first voxel is `origin`; the region must fit."""
-        return tuple(  # type: ignore[return-value]
+        z, y, x = (
             slice(a - o, a - o + n) for a, n, o in zip(self.lo, self.size, origin, strict=True)
         )
+        return z, y, x
 
     def to_cells(self, points_vox: Tensor, cells: Index) -> Tensor:
         """Voxel indices -> cell coordinates, in which cell c has its centre at c.
@@ -110,7 +137,8 @@ def sample(array: np.ndarray | Tensor, region: Region, cells: Index, outside: fl
         float32 of shape `cells`. Along an axis with more voxels than cells it is the mean over
         the cell, otherwise linear interpolation.
     """
-    shape: Index = tuple(array.shape)  # type: ignore[assignment]
+    depth, height, width = array.shape
+    shape = (depth, height, width)
     inner = region.inside(shape)
     part = array[inner.slices()]
     crop = torch.as_tensor(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)

@@ -1,0 +1,1 @@
+"""Training: examples, rounds of clicks on the model's own errors, losses, the loop."""

@@ -1,0 +1,84 @@
+"""The compact base segmenter: one residual U-Net on a region around the prompt, for CPUs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segvol_gru.prompt_maps import SHARP_CELLS, CellPrompts, box_maps, click_maps, shown
+from segvol_gru.unet import ResidualUNet
+
+CHANNELS = 6
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Sizes of the compact base network."""
+
+    widths: tuple[int, ...] = (32, 64, 128, 144)
+    """Channels at 1/2, 1/4, ... of the region's resolution."""
+    encoder_blocks: tuple[int, ...] = (1, 2, 2, 1)
+    """Residual blocks per level on the way down."""
+    decoder_blocks: int = 1
+    """Residual blocks per level on the way up."""
+    head_width: int = 16
+    """Channels of the full-resolution head."""
+    cells: int = 64
+    """Cells along each axis of a region."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in a weight file's header."""
+        return asdict(self)
+
+
+def base_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
+    """What the network sees: (B, 6, D, H, W) float32.
+
+    Channels: image, inside the box, inside times tightness, previous logits (0 at the start),
+    marks of the positive and of the negative clicks.
+    """
+    _, _, d, h, w = image.shape
+    cells = (d, h, w)
+    return torch.cat(
+        [
+            image,
+            box_maps(prompts, cells),
+            shown(logits),
+            click_maps(prompts.points, prompts.labels == 1, cells, SHARP_CELLS),
+            click_maps(prompts.points, prompts.labels == 0, cells, SHARP_CELLS),
+        ],
+        1,
+    )
+
+
+class CompactBase(nn.Module):
+    """Box and clicks on a region -> logits (paper Eq. 1, in place of SegVol on a laptop).
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: CompactConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or CompactConfig()
+        c = self.config
+        self.unet = ResidualUNet(
+            CHANNELS, 1, c.widths, c.encoder_blocks, c.decoder_blocks, c.head_width
+        )
+
+    def forward(self, image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
+        """Segment from all prompts at once.
+
+        Args:
+            image: (B, 1, D, H, W) region image, zero mean and unit deviation.
+            logits: (B, 1, D, H, W) previous logits, zeros at the start.
+            prompts: box and clicks in cells.
+
+        Returns:
+            (B, 1, D, H, W) float32 logits.
+        """
+        out: Tensor = self.unet(base_channels(image, logits, prompts)).float()
+        return out

@@ -1,0 +1,187 @@
+"""Rounds of interaction on the model's own errors: what training backpropagates through.
+
+    box ─► base ─► z0 ─► click on its error ─► corrector ─► z1 ─► click ─► corrector ─► z2 ...
+             │ loss 0                             │ loss 1                     │ loss 2
+
+Logits are detached between rounds (each round answers for its own step); the memory is not, so
+the GRU learns what to keep for later rounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segvol_gru.base.compact import CompactBase
+from segvol_gru.correct import Corrector
+from segvol_gru.correct.rules import obey
+from segvol_gru.prompt_maps import CellPrompts
+from segvol_gru.simulate import next_click, random_error_click
+from segvol_gru.training.examples import Example
+from segvol_gru.training.losses import dice_loss, harm_loss, segmentation_loss
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """How many rounds, on which masks, and what they cost."""
+
+    weights: tuple[float, ...] = (0, 3, 10, 10, 3, 1)
+    """Weights of 0, 1, 2, ... rounds (paper 3.2, code: 1, 3, 10, 10, 3, 1)."""
+    reprompt_share: float = 0.25
+    """Share of base steps that see the base's own mask and a click."""
+    corrupted_share: float = 0.2
+    """Share of items whose first mask is a corrupted truth instead of the base's."""
+    base_share: float = 0.5
+    """Share of corrector steps that also train the base."""
+    random_click_share: float = 0.25
+    """Share of clicks at a random voxel of the largest error instead of its deepest."""
+    harm: float = 1.0
+    """Weight of the loss on steps that make the mask worse."""
+
+
+class RoundsResult(NamedTuple):
+    """What one training step computed.
+
+    Attributes:
+        loss: scalar to backpropagate.
+        losses: loss per round, 0 = the base.
+        dice: hard Dice per round, mean over the batch.
+    """
+
+    loss: Tensor
+    losses: tuple[float, ...]
+    dice: tuple[float, ...]
+
+
+def first_prompts(batch: Example) -> CellPrompts:
+    """The prompts that a collated batch of examples starts with."""
+    return CellPrompts(
+        points=batch["point"][:, None],
+        labels=batch["label"][:, None],
+        box=batch["box"],
+        tight=batch["tight"],
+        cell_mm=torch.ones_like(batch["point"]),
+    )
+
+
+def click_on_errors(
+    logits: Tensor, target: Tensor, random_share: float, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """One click per item by the competition's rule, or at random in the largest error.
+
+    Returns:
+        (B, 3) float32 cells and (B,) int64 labels, -1 where there is no error.
+    """
+    predictions: NDArray[np.bool_] = (logits[:, 0] > 0).cpu().numpy()
+    truths: NDArray[np.bool_] = (target[:, 0] > 0.5).cpu().numpy()
+    points, labels = torch.zeros(len(truths), 3), torch.full((len(truths),), -1)
+    for i, (gt, pred) in enumerate(zip(truths, predictions, strict=True)):
+        if generator.random() < random_share:
+            click = random_error_click(gt, pred, generator)
+        else:
+            click = next_click(gt, pred)
+        if click is not None:
+            points[i] = torch.tensor(click[0], dtype=torch.float32)
+            labels[i] = int(click[1])
+    return points.to(logits.device), labels.to(logits.device)
+
+
+def corrupted(target: Tensor, generator: np.random.Generator) -> Tensor:
+    """Logits of a wrong mask: the truth grown, shrunk, cut and leaking, smoothly.
+
+    Args:
+        target: (1, D, H, W) float32 in {0, 1}.
+        generator: source of the errors.
+
+    Returns:
+        (1, D, H, W) float32 logits.
+    """
+    size = int(generator.choice([3, 5, 9]))
+    soft = F.avg_pool3d(target[None], size, stride=1, padding=size // 2)[0]
+    knots = int(generator.integers(3, 9))
+    noise = torch.from_numpy(generator.standard_normal((1, 1, knots, knots, knots))).float()
+    wave = F.interpolate(noise.to(target), size=target.shape[1:], mode="trilinear")[0]
+    level = soft - 0.5 + float(generator.uniform(0.1, 0.5)) * wave
+    return (level * float(generator.uniform(8, 24))).clamp(-6, 6)
+
+
+class Rounds(nn.Module):
+    """Base and corrector under training.
+
+    Args:
+        base: the compact base.
+        corrector: a corrector, or None while only the base trains.
+        config: how to play.
+    """
+
+    def __init__(
+        self, base: CompactBase, corrector: Corrector | None, config: RoundsConfig
+    ) -> None:
+        super().__init__()
+        self.base, self.corrector, self.config = base, corrector, config
+
+    def forward(self, batch: Example, generator: np.random.Generator) -> RoundsResult:
+        """Play one batch.
+
+        Args:
+            batch: collated examples on the model's device.
+            generator: draws rounds, clicks and corruptions.
+        """
+        if self.corrector is None:
+            return self._train_base(batch, generator)
+        return self._train_corrector(batch, self.corrector, generator)
+
+    def _train_base(self, batch: Example, generator: np.random.Generator) -> RoundsResult:
+        image, target, prompts = batch["image"], batch["target"], first_prompts(batch)
+        logits = torch.zeros_like(image)
+        if generator.random() < self.config.reprompt_share:
+            with torch.no_grad():
+                logits = self.base(image, logits, prompts)
+            share = self.config.random_click_share
+            prompts = prompts.with_clicks(*click_on_errors(logits, target, share, generator))
+        out = self.base(image, logits, prompts)
+        loss = segmentation_loss(out, target).mean()
+        return RoundsResult(loss, (float(loss.detach()),), (hard_dice(out, target),))
+
+    def _train_corrector(
+        self, batch: Example, corrector: Corrector, generator: np.random.Generator
+    ) -> RoundsResult:
+        config, image, target = self.config, batch["image"], batch["target"]
+        prompts = first_prompts(batch)
+        with torch.set_grad_enabled(generator.random() < config.base_share):
+            logits = self.base(image, torch.zeros_like(image), prompts)
+        losses = [segmentation_loss(logits, target).mean()]
+        dices = [hard_dice(logits, target)]
+        logits = logits.detach().clone()
+        for i in range(len(logits)):
+            if generator.random() < config.corrupted_share:
+                logits[i] = corrupted(target[i], generator)
+        share = np.array(config.weights) / sum(config.weights)
+        memory = corrector.initial_memory(len(image))
+        harm = logits.new_zeros(())
+        for _ in range(int(generator.choice(len(share), p=share))):
+            points, labels = click_on_errors(logits, target, config.random_click_share, generator)
+            if bool((labels < 0).all()):
+                break
+            prompts = prompts.with_clicks(points, labels)
+            after, memory = corrector.correct(image, logits, memory, prompts)
+            clicked = (labels >= 0).float()
+            losses.append((segmentation_loss(after, target) * clicked).mean())
+            harm = harm + (harm_loss(logits, after, target) * clicked).mean()
+            logits = obey(after.detach(), prompts)
+            dices.append(hard_dice(logits, target))
+        loss = torch.stack(losses).sum() + config.harm * harm
+        return RoundsResult(loss, tuple(float(x.detach()) for x in losses), tuple(dices))
+
+
+def hard_dice(logits: Tensor, target: Tensor) -> float:
+    """Mean Dice of the masks at logit 0."""
+    with torch.no_grad():
+        mask = torch.where(logits > 0, 20.0, -20.0)
+        return 1 - float(dice_loss(mask, target).mean())

@@ -1,0 +1,120 @@
+"""The residual 3-D U-Net that the compact base and the field corrector are built from.
+
+It works at half the region's resolution (stride-2 stem) and returns to full resolution in one
+light head that sees the input again: on a CPU, convolutions at full resolution are what costs.
+
+    input (64³) ──────────────────────────────────────────────┐
+      stem /2 → 32³ ──────────────────────────────┐           │
+        down → 16³ ──────────── [memory] ──┐      │           │
+          down → 8³ ─────────────────┐     │      │           │
+            down → 4³ → up ── 8³ ── up ── 16³ ── up ── 32³ ── head → logits (64³)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GROUP_WIDTH = 16  # channels per normalisation group
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(1, width // GROUP_WIDTH), width)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 convolutions, each after GroupNorm and SiLU, added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = _norm(width), _norm(width)
+        self.conv1 = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        nn.init.zeros_(self.norm2.weight)  # each block starts as the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, D, H, W) -> the same shape."""
+        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.conv2(F.silu(self.norm2(y)))
+        out: Tensor = x + y
+        return out
+
+
+class Up(nn.Module):
+    """Double the resolution, add the skip connection, refine."""
+
+    def __init__(self, width_in: int, width_out: int, blocks: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv3d(width_in, width_out, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width_out) for _ in range(blocks)))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, width_in, d, h, w) and (B, width_out, 2d, 2h, 2w) -> the latter's shape."""
+        y = F.interpolate(self.reduce(x), scale_factor=2.0, mode="nearest")
+        out: Tensor = self.blocks(y + skip)
+        return out
+
+
+class ResidualUNet(nn.Module):
+    """Residual U-Net from `inputs` to `outputs` channels at the same resolution.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        widths: channels at 1/2, 1/4, 1/8, ... of the input resolution.
+        encoder_blocks: residual blocks per level on the way down.
+        decoder_blocks: residual blocks per level on the way up.
+        head_width: channels of the full-resolution head.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        widths: Sequence[int],
+        encoder_blocks: Sequence[int],
+        decoder_blocks: int,
+        head_width: int,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(inputs, widths[0], 4, stride=2, padding=1)
+        self.levels = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(w) for _ in range(n)))
+            for w, n in zip(widths, encoder_blocks, strict=True)
+        )
+        pairs = list(pairwise(widths))
+        self.downs = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairs)
+        self.ups = nn.ModuleList(Up(b, a, decoder_blocks) for a, b in pairs)
+        self.to_head = nn.Conv3d(widths[0], head_width, 1)
+        self.from_input = nn.Conv3d(inputs, head_width, 3, padding=1)
+        self.head_norm = _norm(head_width)
+        self.head = nn.Conv3d(head_width, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor, at_quarter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Map the input to logits.
+
+        Args:
+            x: (B, inputs, D, H, W); each side divisible by 2 ** len(widths).
+            at_quarter: applied to the features at 1/4 resolution, (B, widths[1], D/4, H/4,
+                W/4), on the way down; the corrector's memory sits here.
+
+        Returns:
+            (B, outputs, D, H, W), in the network's precision.
+        """
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        y = self.stem(x)
+        skips = []
+        for i, level in enumerate(self.levels):
+            y = level(y if i == 0 else self.downs[i - 1](y))
+            if i == 1 and at_quarter is not None:
+                y = at_quarter(y)
+            skips.append(y)
+        for i in reversed(range(len(self.ups))):
+            y = self.ups[i](y, skips[i])
+        full = F.interpolate(self.to_head(y), scale_factor=2.0, mode="trilinear")
+        out: Tensor = self.head(F.silu(self.head_norm(full + self.from_input(x))))
+        return out
