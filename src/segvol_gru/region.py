@@ -11,10 +11,10 @@ half-voxel centres along each axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,7 +65,7 @@ class Region:
         size = [max(s * n, n + 2 * ROOM_VOX) for s, n in zip(slack, length, strict=True)]
         widest_mm = max(n * mm for n, mm in zip(size, spacing_mm, strict=True))
         size = [max(n, FLATTEST * widest_mm / mm) for n, mm in zip(size, spacing_mm, strict=True)]
-        whole = [int(np.ceil(n)) for n in size]
+        whole = [math.ceil(n) for n in size]
         first = [(a + b + 1 - n) // 2 for a, b, n in zip(lo, hi, whole, strict=True)]
         region = cls((first[0], first[1], first[2]), (whole[0], whole[1], whole[2]))
         return region.inside(shape)
@@ -124,36 +124,40 @@ class Field:
         return batch[0, 0][window.slices(self.region.lo)].contiguous()
 
 
-def sample(array: np.ndarray | Tensor, region: Region, cells: Index, outside: float) -> Tensor:
-    """Read a volume on the cells of a region: mean over a cell, or interpolation between voxels.
+def to_cells(values: Tensor, cells: Index) -> Tensor:
+    """Bring a crop of voxels onto cells: mean over a cell, or interpolation between voxels.
 
     Args:
-        array: (D, H, W) of any numeric type.
-        region: where to look; parts beyond the volume read `outside`.
+        values: (D, H, W) float32.
         cells: cells along (D, H, W).
-        outside: the value beyond the volume.
 
     Returns:
         float32 of shape `cells`. Along an axis with more voxels than cells it is the mean over
         the cell, otherwise linear interpolation.
     """
-    depth, height, width = array.shape
-    shape = (depth, height, width)
-    inner = region.inside(shape)
-    part = array[inner.slices()]
-    crop = torch.as_tensor(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)
-    if 0 in inner.size:
-        return torch.full(cells, outside)
-    crop = crop.float()
-    pad: list[int] = []
-    for axis in (2, 1, 0):
-        pad += [inner.lo[axis] - region.lo[axis], region.hi[axis] - inner.hi[axis]]
-    if any(pad):
-        crop = F.pad(crop, pad, value=outside)
-    coarse = [min(n, c) for n, c in zip(crop.shape, cells, strict=True)]
-    batch = crop[None, None]
-    if list(crop.shape) != coarse:
+    coarse = [min(n, c) for n, c in zip(values.shape, cells, strict=True)]
+    batch = values[None, None]
+    if list(values.shape) != coarse:
         batch = F.interpolate(batch, size=coarse, mode="area")
     if coarse != list(cells):
         batch = F.interpolate(batch, size=cells, mode="trilinear", align_corners=False)
     return batch[0, 0]
+
+
+def regrid(values: Tensor, old: Region, new: Region) -> Tensor:
+    """Carry channels from the cells of one region to those of another, zero where it was not.
+
+    Args:
+        values: (B, C, d, h, w) float32 on the cells of `old`.
+        old: where they lie.
+        new: where they are wanted, on as many cells.
+    """
+    centre_old = torch.tensor([a + n / 2 for a, n in zip(old.lo, old.size, strict=True)])
+    centre_new = torch.tensor([a + n / 2 for a, n in zip(new.lo, new.size, strict=True)])
+    half_old, half_new = torch.tensor(old.size) / 2, torch.tensor(new.size) / 2
+    scale = (half_new / half_old).flip(0)
+    shift = ((centre_new - centre_old) / half_old).flip(0)
+    theta = torch.cat([torch.diag(scale), shift[:, None]], 1).to(values)
+    theta = theta.expand(len(values), 3, 4)
+    grid = F.affine_grid(theta, list(values.shape), align_corners=False)
+    return F.grid_sample(values, grid, padding_mode="zeros", align_corners=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from segvol_gru.prompt_maps import CellPrompts
+from segvol_gru.region import Region
 
 
 class Corrector(nn.Module):
@@ -17,6 +18,10 @@ class Corrector(nn.Module):
     def initial_memory(self, batch: int) -> Tensor:
         """The memory before the first click, (B, ...)."""
         raise NotImplementedError
+
+    def carry(self, memory: Tensor, old: Region, new: Region) -> Tensor:
+        """The memory after the view moved from one region to another; unchanged by default."""
+        return memory
 
     def correct(
         self, image: Tensor, logits: Tensor, memory: Tensor, prompts: CellPrompts

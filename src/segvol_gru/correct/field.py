@@ -29,6 +29,7 @@ from segvol_gru.prompt_maps import (
     newest,
     shown,
 )
+from segvol_gru.region import Region, regrid
 from segvol_gru.unet import ResidualUNet
 
 CHANNELS = 9
@@ -138,6 +139,10 @@ class FieldCorrector(Corrector):
         side = self.config.cells // 4
         device = self.recall.weight.device
         return torch.zeros(batch, self.config.memory_width, side, side, side, device=device)
+
+    def carry(self, memory: Tensor, old: Region, new: Region) -> Tensor:
+        """The memory on the cells of the new region, zero where nothing was seen before."""
+        return regrid(memory, old, new)
 
     def correct(
         self, image: Tensor, logits: Tensor, memory: Tensor, prompts: CellPrompts

@@ -7,14 +7,15 @@ from torch import Tensor
 
 from segvol_gru.prompt_maps import CellPrompts
 
-MARGIN = 1.0  # logit that a clicked cell has at least, on its own side
+MARGIN = 1.0  # logit that a clicked point has at least, on its own side
 REACH_CELLS = 1.5  # standard deviation of the bump that enforces it
 
 
 def obey(logits: Tensor, prompts: CellPrompts) -> Tensor:
     """Lift or lower the logits around every click that they contradict.
 
-    A click whose cell already lies beyond the margin changes nothing.
+    The logit *at the click* (interpolated between cells, as the mask is) gets the margin. A
+    click that already has it changes nothing, to the last bit.
 
     Args:
         logits: (B, 1, D, H, W) float32.
@@ -24,22 +25,27 @@ def obey(logits: Tensor, prompts: CellPrompts) -> Tensor:
         (B, 1, D, H, W) float32.
     """
     out = logits.clone()
-    cells = out.shape[2:]
-    limits = torch.tensor(cells, device=out.device) - 1
-    for b in range(len(out)):
-        for point, label in zip(prompts.points[b], prompts.labels[b], strict=True):
-            if int(label) < 0:
-                continue
-            sign = 1.0 if int(label) == 1 else -1.0
-            z, y, x = (int(v) for v in point.round().long().clamp(min=0).minimum(limits))
-            missing = MARGIN - sign * float(out[b, 0, z, y, x])
-            if missing <= 0:
-                continue
-            bump = torch.ones((), device=out.device)
-            for axis, (n, at) in enumerate(zip(cells, (z, y, x), strict=True)):
-                line = torch.arange(n, device=out.device, dtype=torch.float32) - at
-                shape = [1, 1, 1]
-                shape[axis] = n
-                bump = bump * torch.exp(-(line**2) / (2 * REACH_CELLS**2)).view(shape)
-            out[b, 0] += sign * missing * bump
+    for item, points, labels in zip(out[:, 0], prompts.points, prompts.labels, strict=True):
+        for point, label in zip(points, labels.tolist(), strict=True):
+            if label >= 0:
+                _enforce(item, point, 1.0 if label == 1 else -1.0)
     return out
+
+
+def _enforce(logits: Tensor, point: Tensor, sign: float) -> None:
+    """Give (D, H, W) logits the margin at one point, in place."""
+    lines, weights = [], []
+    for n, at in zip(logits.shape, point.unbind(), strict=True):
+        cells = torch.arange(n, device=logits.device, dtype=torch.float32)
+        at = at.clamp(0, n - 1)
+        weights.append((1 - (cells - at).abs()).clamp(min=0))
+        lines.append(torch.exp(-((cells - at) ** 2) / (2 * REACH_CELLS**2)))
+    here = torch.einsum("dhw,d,h,w->", logits, *weights)
+    missing = MARGIN - sign * float(here)
+    if missing <= 0:
+        return
+    reached = 1.0
+    for line, weight in zip(lines, weights, strict=True):
+        reached *= float(line @ weight)
+    bump = lines[0][:, None, None] * lines[1][:, None] * lines[2]
+    logits += sign * missing / reached * bump

@@ -1,0 +1,217 @@
+"""The whole method on one screen: a prompt starts a state, every click refines it.
+
+    Volume ─► Scan ─► base(box or click) ─► State ─► corrector(click, memory) ─► State ─► ...
+                                              │                                    │
+                                              └── mask = logits > 0 ◄──────────────┘
+
+A `State` is a value: refining returns a new one, so undo is going back to the old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from segvol_gru.base.compact import CompactBase
+from segvol_gru.correct import Corrector
+from segvol_gru.correct.rules import MARGIN, obey
+from segvol_gru.framing import around_box, around_click, better_view, widened
+from segvol_gru.prompt_maps import CellPrompts
+from segvol_gru.prompts import Box, Click, Index
+from segvol_gru.region import Field, Region, to_cells
+from segvol_gru.scan import Scan
+
+OUTSIDE = -8.0  # logit of a voxel that no field covers
+SURE = 4.0  # logit given to the voxels of another tool's mask
+SEARCH_STEPS = 5  # regions tried for a click without a box
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Networks and where they came from.
+
+    Attributes:
+        base: makes the first mask.
+        corrector: refines it by clicks.
+        digest: SHA-256 of the weights; session files name the model by it.
+    """
+
+    base: CompactBase
+    corrector: Corrector
+    digest: str
+
+    @property
+    def cells(self) -> Index:
+        """Cells of a region along (D, H, W)."""
+        n = self.base.config.cells
+        return n, n, n
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that is known after some prompts.
+
+    Attributes:
+        layers: what the mask is made of. The first field holds logits (of its cells, or of every
+            voxel for a mask from elsewhere); each later one, a residual added to those below it.
+        region: where the corrector looks.
+        logits: (1, 1, *cells) float32, the sum of the layers on the region's cells.
+        memory: the corrector's hidden state.
+        box: the box, if one was given.
+        clicks: all clicks so far.
+    """
+
+    layers: tuple[Field, ...]
+    region: Region
+    logits: Tensor
+    memory: Tensor
+    box: Box | None
+    clicks: tuple[Click, ...]
+
+
+def start(model: Model, scan: Scan, box: Box) -> State:
+    """The first mask from a box (paper Eq. 1)."""
+    region = around_box(box, scan.shape, scan.spacing_mm)
+    prompts = _prompts(region, model.cells, scan, box, ())
+    return _state(model, region, _predict(model, scan, region, prompts), box, ())
+
+
+def start_from_click(model: Model, scan: Scan, click: Click) -> State:
+    """The first mask from one click: widen the view while the mask is cut off, then look closer.
+
+    A negative click marks background: nothing is segmented yet.
+    """
+    region = around_click(click.at, scan.shape, scan.spacing_mm)
+    if not click.positive:
+        return _state(model, region, torch.full((1, 1, *model.cells), OUTSIDE), None, (click,))
+    for _ in range(SEARCH_STEPS):
+        prompts = _prompts(region, model.cells, scan, None, (click,))
+        logits = obey(_predict(model, scan, region, prompts), prompts)
+        mask = logits[0, 0] > 0
+        following = better_view(mask, region, scan.shape, scan.spacing_mm)
+        if following == region:
+            break
+        region = following
+    return _state(model, region, logits, None, (click,))
+
+
+def start_from_logits(model: Model, scan: Scan, field: Field) -> State:
+    """Take over a mask that another tool (or another base) made.
+
+    Args:
+        model: whose corrector will refine it.
+        scan: the image.
+        field: logits of every voxel of a region that holds the mask and some room.
+    """
+    region = field.region
+    logits = to_cells(field.render(region), model.cells)[None, None]
+    state = _state(model, region, logits, None, ())
+    return replace(state, layers=(field,))
+
+
+def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
+    """One corrective click (paper Eq. 4 and 5): a new state, the old one untouched."""
+    state = _framed(model, scan, state, click)
+    clicks = (*state.clicks, click)
+    prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
+    image = scan.look(state.region, model.cells)
+    with torch.inference_mode(), _precision(scan):
+        after, memory = model.corrector.correct(image, state.logits, state.memory, prompts)
+    after = obey(after, prompts)
+    change = Field(state.region, (after - state.logits)[0, 0])
+    return State(_pile(state.layers, change), state.region, after, memory, state.box, clicks)
+
+
+def canvas(state: State, shape: Index) -> Field:
+    """The logits of every voxel that some layer covers, cut to the volume."""
+    window = state.layers[0].region
+    for layer in state.layers[1:]:
+        window = window.union(layer.region)
+    window = window.inside(shape)
+    first = state.layers[0]
+    if first.region == window:
+        logits = first.render(window)
+    else:
+        logits = torch.full(window.size, OUTSIDE)
+        logits[first.region.slices(window.lo)] = first.render(first.region)
+    for layer in state.layers[1:]:
+        logits[layer.region.slices(window.lo)] += layer.render(layer.region)
+    for click in state.clicks:  # cells coarser than voxels may have smoothed a click away
+        at = tuple(a - o for a, o in zip(click.at, window.lo, strict=True))
+        if bool(logits[at] > 0) != click.positive:
+            logits[at] = MARGIN if click.positive else -MARGIN
+    return Field(window, logits)
+
+
+def _state(
+    model: Model, region: Region, logits: Tensor, box: Box | None, clicks: tuple[Click, ...]
+) -> State:
+    """A state of one layer and an empty memory."""
+    memory = model.corrector.initial_memory(1)
+    return State((Field(region, logits[0, 0]),), region, logits, memory, box, clicks)
+
+
+def _predict(model: Model, scan: Scan, region: Region, prompts: CellPrompts) -> Tensor:
+    """The base network's logits on a region, (1, 1, *cells)."""
+    image = scan.look(region, model.cells)
+    with torch.inference_mode(), _precision(scan):
+        logits: Tensor = model.base(image, torch.zeros_like(image), prompts)
+    return logits
+
+
+def _precision(scan: Scan) -> torch.autocast:
+    """bfloat16 where the hardware multiplies it natively."""
+    kind = scan.device.type
+    native = torch.cuda.is_bf16_supported() if kind == "cuda" else _cpu_has_bf16()
+    return torch.autocast(kind, torch.bfloat16, enabled=native)
+
+
+def _cpu_has_bf16() -> bool:
+    check = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return bool(check()) if check is not None else False
+
+
+def _prompts(
+    region: Region, cells: Index, scan: Scan, box: Box | None, clicks: tuple[Click, ...]
+) -> CellPrompts:
+    """Prompts in the cells of a region, a batch of one."""
+    points = torch.tensor([c.at for c in clicks], dtype=torch.float32).reshape(-1, 3)
+    labels = torch.tensor([int(c.positive) for c in clicks], dtype=torch.int64)
+    faces, tight = torch.full((6,), torch.nan), 0.0
+    if box is not None:
+        low = region.to_cells(torch.tensor(box.lo) - 0.5, cells)
+        high = region.to_cells(torch.tensor(box.hi) + 0.5, cells)
+        faces, tight = torch.cat([low, high]), sum(box.tight) / 3
+    cell_mm = [n * mm / c for n, mm, c in zip(region.size, scan.spacing_mm, cells, strict=True)]
+    to = scan.device
+    return CellPrompts(
+        region.to_cells(points, cells)[None].to(to),
+        labels[None].to(to),
+        faces[None].to(to),
+        torch.tensor([tight]).to(to),
+        torch.tensor([cell_mm]).to(to),
+    )
+
+
+def _framed(model: Model, scan: Scan, state: State, click: Click) -> State:
+    """The same state, seen through a region that holds the click and the whole mask."""
+    mask = state.logits[0, 0] > 0
+    region = widened(state.region, mask, click.at, scan.shape, scan.spacing_mm)
+    if region == state.region:
+        return state
+    whole = canvas(state, scan.shape)
+    logits = torch.full(region.size, OUTSIDE)
+    logits[whole.region.slices(region.lo)] = whole.logits
+    cells = to_cells(logits, model.cells)[None, None].to(state.logits.device)
+    memory = model.corrector.carry(state.memory, state.region, region)
+    return replace(state, region=region, logits=cells, memory=memory)
+
+
+def _pile(layers: tuple[Field, ...], change: Field) -> tuple[Field, ...]:
+    """Add a residual on top, merged with the top layer if that has the same cells."""
+    top = layers[-1]
+    if top.region == change.region and top.logits.shape == change.logits.shape:
+        return (*layers[:-1], Field(top.region, top.logits + change.logits))
+    return (*layers, change)

@@ -1,0 +1,126 @@
+"""Weights on disk: safetensors whose header says what they are, and models built from them.
+
+A model is a folder with one file per network (`base.safetensors`, `field.safetensors`,
+`paper.safetensors`). The header holds the sizes, so a file is never guessed at, and a card: data
+sets, licences, training command, figures. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from segvol_gru.base.compact import CompactBase, CompactConfig
+from segvol_gru.correct import Corrector
+from segvol_gru.correct.field import FieldConfig, FieldCorrector
+from segvol_gru.correct.paper import PaperConfig, PaperCorrector
+from segvol_gru.correct.reprompt import Reprompt
+from segvol_gru.errors import InputError
+from segvol_gru.pipeline import Model
+
+FORMAT = "segvol-gru weights 1"
+Network = TypeVar("Network", bound=nn.Module)
+CORRECTORS = ("field", "paper", "reprompt")
+
+
+def save_network(path: Path, network: nn.Module, config: Mapping[str, Any], card: str) -> None:
+    """Write one network as 16-bit safetensors.
+
+    Args:
+        path: the file, replaced in one piece.
+        network: its floating tensors are stored as float16.
+        config: its sizes.
+        card: the model card, Markdown.
+    """
+    tensors = {k: v.detach().half().contiguous() for k, v in network.state_dict().items()}
+    header = {"format": FORMAT, "config": json.dumps(dict(config)), "card": card}
+    aside = path.with_suffix(".part")
+    save_file(tensors, aside, metadata=header)
+    aside.replace(path)
+
+
+def read_card(path: Path) -> str:
+    """The model card in a weight file's header."""
+    return _open(path)[1]["card"]
+
+
+def load_model(name: str | Path = "default", corrector: str = "field") -> Model:
+    """Build a model from a folder of weights.
+
+    Args:
+        name: "default" for the weights in the package, or a folder.
+        corrector: "field", "paper", or "reprompt" (the base itself, given all clicks).
+
+    Raises:
+        InputError: the folder or a file is missing or is not one of ours.
+    """
+    if corrector not in CORRECTORS:
+        raise InputError(f"corrector is {corrector!r}, wanted one of {CORRECTORS}.")
+    folder = _folder(name)
+    base_tensors, header = _open(folder / "base.safetensors")
+    base = CompactBase(_config(CompactConfig, header))
+    _fill(base, base_tensors, folder / "base.safetensors")
+    digest = hashlib.sha256((folder / "base.safetensors").read_bytes())
+    if corrector == "reprompt":
+        return Model(_ready(base), _ready(Reprompt(base)), digest.hexdigest())
+    path = folder / f"{corrector}.safetensors"
+    tensors, header = _open(path)
+    network: Corrector
+    if corrector == "field":
+        network = FieldCorrector(_config(FieldConfig, header))
+    else:
+        network = PaperCorrector(_config(PaperConfig, header))
+    _fill(network, tensors, path)
+    digest.update(path.read_bytes())
+    return Model(_ready(base), _ready(network), digest.hexdigest())
+
+
+def _folder(name: str | Path) -> Path:
+    if name == "default":
+        return Path(str(resources.files("segvol_gru") / "weights"))
+    folder = Path(name)
+    if not folder.is_dir():
+        raise InputError(f"model {str(name)!r} is no folder; give 'default' or a weights folder.")
+    return folder
+
+
+def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and header of one of our files."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing; a model folder holds {path.name}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path.name} is no safetensors file ({error}).") from error
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path.name} has format {header.get('format')!r}, wanted {FORMAT!r}.")
+    return tensors, header
+
+
+def _config(kind: type[Any], header: Mapping[str, str]) -> Any:
+    """A settings dataclass from a header; lists become tuples."""
+    values = json.loads(header["config"])
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise InputError(f"{path.name} does not fit its own sizes: {error}") from error
+
+
+def _ready(network: Network) -> Network:
+    network.eval().requires_grad_(False)
+    return network.to(memory_format=torch.channels_last_3d)
