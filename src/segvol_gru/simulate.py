@@ -97,7 +97,8 @@ def tight_box(gt: BoolArray) -> Box:
     Raises:
         InputError: the mask is not a boolean 3-D array or is empty.
     """
-    bounds = _bounds(_checked(gt, "gt"))
+    _check_mask(gt, "gt")
+    bounds = bounds_of(gt)
     if bounds is None:
         raise InputError("gt is empty, wanted at least one voxel; skip labels that are absent.")
     z, y, x = bounds
@@ -162,17 +163,8 @@ def jittered_box(box: Box, shape: Index, fraction: float, generator: np.random.G
     return Box((lo[0], lo[1], lo[2]), (hi[0], hi[1], hi[2]), box.tight)
 
 
-def _checked(mask: BoolArray, name: str) -> BoolArray:
-    if mask.dtype != np.bool_ or mask.ndim != 3:
-        raise InputError(
-            f"{name} is {mask.dtype} of shape {mask.shape}, wanted a boolean (D, H, W) array; "
-            "compare a label map with one label first."
-        )
-    return mask
-
-
-def _bounds(mask: BoolArray) -> Slices | None:
-    """Slices of the smallest box around True voxels, None if there are none."""
+def bounds_of(mask: BoolArray) -> Slices | None:
+    """Slices of the smallest box around the True voxels of a (D, H, W) mask, None if empty."""
     z = np.flatnonzero(mask.any(axis=(1, 2)))
     if len(z) == 0:
         return None
@@ -182,15 +174,34 @@ def _bounds(mask: BoolArray) -> Slices | None:
     return depth, slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
 
 
-def _largest_error(gt: BoolArray, pred: BoolArray) -> tuple[BoolArray, Index] | None:
-    """Largest error component cut to its bounding box, and the index of the box's first voxel."""
-    if _checked(gt, "gt").shape != _checked(pred, "pred").shape:
+def check_pair(gt: BoolArray, pred: BoolArray) -> None:
+    """Demand two boolean (D, H, W) arrays of one shape.
+
+    Raises:
+        InputError: the arrays are not boolean, not 3-D or differ in shape.
+    """
+    _check_mask(gt, "gt")
+    _check_mask(pred, "pred")
+    if gt.shape != pred.shape:
         raise InputError(
             f"pred has shape {pred.shape}, wanted the shape of gt {gt.shape}; "
             "bring both to the same grid."
         )
+
+
+def _check_mask(mask: BoolArray, name: str) -> None:
+    if mask.dtype != np.bool_ or mask.ndim != 3:
+        raise InputError(
+            f"{name} is {mask.dtype} of shape {mask.shape}, wanted a boolean (D, H, W) array; "
+            "compare a label map with one label first."
+        )
+
+
+def _largest_error(gt: BoolArray, pred: BoolArray) -> tuple[BoolArray, Index] | None:
+    """Largest error component cut to its bounding box, and the index of the box's first voxel."""
+    check_pair(gt, pred)
     error = gt ^ pred
-    bounds = _bounds(error)
+    bounds = bounds_of(error)
     if bounds is None:
         return None
     # A rim of background: cc3d refuses some arrays that are one voxel thick.
