@@ -1,0 +1,126 @@
+# mypy: allow-untyped-calls
+"""NRRD, MHA, MHD and DICOM series through SimpleITK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from segvol_gru.data.files import check_size, pick, whole_file
+from segvol_gru.data.nrrd import header_of, mm_per_unit, write_nrrd
+from segvol_gru.errors import InputError
+from segvol_gru.grid import FileHeader, Grid, affine_from_itk, itk_from_affine
+from segvol_gru.volume import Volume
+
+DICOM_MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "US"}
+MODALITY_TAG = "0008|0060"
+
+
+def read_itk(path: Path, channel: int | None, time: int | None, modality: str | None) -> Volume:
+    """Read one volume of a .nrrd, .nhdr, .mha or .mhd file.
+
+    A file that does not say where it lies (NRRD without `space`) is taken for LPS, as ITK does.
+
+    Raises:
+        InputError: the file is not readable, or several volumes and no choice.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    _or_refuse(path, reader.ReadImageInformation)
+    size, parts = tuple(reader.GetSize()), reader.GetNumberOfComponents()
+    check_size(path, (*size, parts), 0)
+    if len(size) not in (2, 3, 4):
+        raise InputError(f"{path} has {len(size)} axes, wanted 3 or a series of 3-D: split it.")
+    _, _, depth, frames = (*size, 1, 1)[:4]
+    frame, part = pick(path, frames, parts, time, channel)
+    image = _or_refuse(path, reader.Execute)
+    array = sitk.GetArrayFromImage(image)
+    array = array[..., part] if parts > 1 else array
+    array = array[frame] if len(size) == 4 else array
+    n = len(size)
+    direction, spacing, origin = np.eye(3), np.ones(3), np.zeros(3)
+    keep = min(n, 3)
+    direction[:keep, :keep] = np.array(image.GetDirection()).reshape(n, n)[:keep, :keep]
+    spacing[:keep] = image.GetSpacing()[:keep]
+    origin[:keep] = image.GetOrigin()[:keep]
+    header = header_of(path) if path.suffix.lower() in (".nrrd", ".nhdr") else None
+    unit = mm_per_unit(header) if header else 1.0
+    geometry = direction.ravel().tolist(), (spacing * unit).tolist(), (origin * unit).tolist()
+    return Volume(
+        array.reshape(depth, *array.shape[-2:]),
+        affine=affine_from_itk(*geometry),
+        modality=modality,
+        header=header or FileHeader("itk", json.dumps(geometry).encode()),
+    )
+
+
+def read_dicom(folder: Path, modality: str | None) -> Volume:
+    """Read the one DICOM series of a folder; the modality is the series' own if not given.
+
+    Raises:
+        InputError: no series, several, or slices at uneven distances.
+    """
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise InputError(
+            f"folder {folder} holds {len(series)} DICOM series, wanted one: give each series "
+            "a folder of its own."
+        )
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    reader.MetaDataDictionaryArrayUpdateOn()
+    reader.GlobalWarningDisplayOff()
+    image = _or_refuse(folder, reader.Execute)
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"series in {folder} is no stack of grey slices: export it as NIfTI.")
+    if image.HasMetaDataKey("ITK_non_uniform_sampling_deviation"):
+        raise InputError(
+            f"slices in {folder} lie at uneven distances, so some are missing: export them again."
+        )
+    if modality is None and reader.HasMetaDataKey(0, MODALITY_TAG):
+        modality = DICOM_MODALITIES.get(reader.GetMetaData(0, MODALITY_TAG).strip())
+    geometry = image.GetDirection(), image.GetSpacing(), image.GetOrigin()
+    return Volume(
+        sitk.GetArrayFromImage(image),
+        affine=affine_from_itk(*geometry),
+        modality=modality,
+        header=FileHeader("itk", json.dumps(geometry).encode()),
+    )
+
+
+def write_itk(path: Path, array: NDArray[Any], grid: Grid) -> None:
+    """Write a (D, H, W) uint8, uint16 or float32 array with the image's very geometry.
+
+    NRRD keeps the words of an NRRD image's header, its space among them; MHA and MHD the
+    direction, spacing and origin to the last bit.
+    """
+    if grid.header is not None and grid.header.kind == "itk":
+        direction, spacing, origin = json.loads(grid.header.raw)
+    else:
+        direction, spacing, origin = itk_from_affine(grid.affine)
+    if path.suffix.lower() == ".nrrd":
+        write_nrrd(path, array, grid.header, (direction, spacing, origin))
+        return
+    image = sitk.GetImageFromArray(array)
+    image.SetDirection(direction)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    with whole_file(path) as fresh:
+        _or_refuse(path, lambda: sitk.WriteImage(image, str(fresh), useCompression=True))
+
+
+def _or_refuse(path: Path, step: Callable[[], Any]) -> Any:
+    """Run an ITK step; its many-line exception becomes one sentence."""
+    try:
+        return step()
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1].strip()
+        raise InputError(
+            f"cannot read or write {path} ({last}); fetch or export it again."
+        ) from None
