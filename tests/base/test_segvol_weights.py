@@ -154,6 +154,7 @@ def test_our_file_can_leave_the_text_tower_out(model: SegVol, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch.compile's own
 def test_a_compiled_network_answers_the_same(model: SegVol, tmp_path: Path) -> None:
     path = tmp_path / "ours.safetensors"
     save_segvol(path, model, "random")
