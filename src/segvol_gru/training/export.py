@@ -1,0 +1,143 @@
+"""From the checkpoint of a run to weight files with their model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from segvol_gru.correct.field import FieldCorrector
+from segvol_gru.errors import InputError
+from segvol_gru.pretrained import save_network
+from segvol_gru.training.recipe import Recipe, kept_recipe
+from segvol_gru.training.run import DATA, averaged, networks
+
+LICENCE = "CC BY-SA 4.0"
+
+
+def export(
+    run: Path,
+    out: Path,
+    *,
+    base: bool = True,
+    figures: Path | None = None,
+    commit: str = "unknown",
+    licence: str = LICENCE,
+) -> list[Path]:
+    """Write the averaged networks of a run as 16-bit safetensors.
+
+    Args:
+        run: the folder that training wrote.
+        out: the model folder; files of the same name are replaced.
+        base: write the base too; False leaves the one that is there.
+        figures: `summary.json` of an evaluation, quoted in the card.
+        commit: the commit of this repository that trained them.
+        licence: under which the weights are released.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the run is not complete, or figures is no such file.
+    """
+    recipe, weights = kept_recipe(run), averaged(run)
+    model = networks(recipe)
+    model.base.load_state_dict(weights["base"])
+    data = json.loads((run / DATA).read_text(encoding="utf-8"))
+    told = read_figures(figures) if figures is not None else {}
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    if base:
+        card = model_card("compact base segmenter", recipe, data, told, commit, licence)
+        written.append(out / "base.safetensors")
+        save_network(written[-1], model.base, recipe.base.to_dict(), card)
+    if model.corrector is not None:
+        model.corrector.load_state_dict(weights["corrector"])
+        name = "field" if isinstance(model.corrector, FieldCorrector) else "paper"
+        sizes = (recipe.field if name == "field" else recipe.paper).to_dict()
+        card = model_card(f"{name} corrector", recipe, data, told, commit, licence)
+        written.append(out / f"{name}.safetensors")
+        save_network(written[-1], model.corrector, sizes, card)
+    return written
+
+
+def read_figures(path: Path) -> Mapping[str, Any]:
+    """The means over data sets in a `summary.json`.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        means = json.loads(path.read_text(encoding="utf-8"))["mean"]
+        return {scope: row for scope, row in means.items() if row["datasets"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no summary.json of an evaluation ({error!r}).") from None
+
+
+def model_card(
+    part: str,
+    recipe: Recipe,
+    data: Mapping[str, Mapping[str, Any]],
+    figures: Mapping[str, Mapping[str, Any]],
+    commit: str,
+    licence: str,
+) -> str:
+    """The card of one network, Markdown.
+
+    Args:
+        part: what the network is.
+        recipe: how it was trained.
+        data: data set -> cases, licence, citation (`training.run.facts`).
+        figures: scope -> means over data sets (`evaluation.summary`); may be empty.
+        commit: the commit that trained it.
+        licence: of the weights.
+    """
+    examples = recipe.loop.examples
+    lines = [
+        f"# segvol-gru: {part}",
+        "",
+        "Research software, not a medical device.",
+        f"Licence of the weights: {licence}.",
+        f"Trained by `segvol-gru train`, stage {recipe.stage}, {recipe.loop.steps} steps of "
+        f"{recipe.loop.batch} regions, commit {commit}.",
+        "",
+        "## Data",
+        "",
+        f"Synthetic volumes: {100 * examples.synthetic_share:.0f} % of the examples.",
+        *_data_lines(data),
+        "",
+        "## Figures",
+        "",
+        *(_figure_lines(figures) or ["None were measured when this file was written."]),
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(asdict(recipe)),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data_lines(data: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not data:
+        return ["Real volumes: none."]
+    rows = [
+        f"| {name} | {said['cases']} | {said['licence']} | {said['citation']} |"
+        for name, said in data.items()
+    ]
+    return ["", "| data set | cases | licence | source |", "|---|---|---|---|", *rows]
+
+
+def _figure_lines(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for scope, row in figures.items():
+        dsc = ", ".join("-" if v is None else f"{v:.3f}" for v in row["dsc"])
+        harm = row["harmful_share"]
+        lines.append(
+            f"{scope}: mean over {row['datasets']} data sets ({row['n']} tasks) of the DSC after "
+            f"the box and clicks 1-5: {dsc}; harmful clicks {100 * (harm or 0):.1f} %."
+        )
+    return lines

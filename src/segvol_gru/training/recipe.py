@@ -1,0 +1,174 @@
+"""Recipes: a training run as typed values, read from a TOML file and carried out.
+
+    segvol-gru train base  --data DATA --out runs/base
+    segvol-gru train field --data DATA --from runs/base --out runs/field
+
+A recipe says everything but where the data lie. It is stored beside the checkpoint, so that a
+run goes on only under the recipe it was begun with and `export` knows what it exports.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import field as default
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from segvol_gru.base.compact import CompactConfig
+from segvol_gru.correct.field import FieldConfig
+from segvol_gru.correct.paper import PaperConfig
+from segvol_gru.data.dataset import Case, read_manifest
+from segvol_gru.errors import InputError
+from segvol_gru.training.loop import LoopConfig
+
+RECIPE = "recipe.json"
+SHIPPED = Path(str(resources.files("segvol_gru") / "training" / "recipes"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run."""
+
+    stage: Literal["base", "corrector"]
+    """Train the base alone, or a corrector (and the base, by `loop.rounds.base_share`)."""
+    corrector: Literal["field", "paper"] = "field"
+    """Which corrector; of no meaning in the stage `base`."""
+    split: str = "train"
+    """Split of the manifest."""
+    licence_classes: tuple[str, ...] = ("open",)
+    """Licence classes of the manifest that may be trained on; none named means all."""
+    datasets: tuple[str, ...] = ()
+    """Data sets to train on; none named means all."""
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    """Arithmetic."""
+    base: CompactConfig = default(default_factory=CompactConfig)
+    """Sizes of the base network."""
+    field: FieldConfig = default(default_factory=FieldConfig)
+    """Sizes of the field corrector."""
+    paper: PaperConfig = default(default_factory=PaperConfig)
+    """Sizes of the paper's corrector."""
+    loop: LoopConfig = default(default_factory=LoopConfig)
+    """Steps, learning rate, examples and rounds."""
+
+    def chosen(self, case: Case) -> bool:
+        """Whether a case of the manifest is trained on."""
+        return (
+            case.split == self.split
+            and (not self.licence_classes or case.licence_class in self.licence_classes)
+            and (not self.datasets or case.dataset in self.datasets)
+        )
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name: a TOML file, or the name of a shipped recipe such as `base`.
+
+    Raises:
+        InputError: no such recipe, no TOML, an unknown key or a value of the wrong type.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = SHIPPED / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(
+            f"recipe is {str(name)!r}, wanted a TOML file or one of {', '.join(shipped())}."
+        )
+    try:
+        return as_recipe(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is no TOML file: {error}.") from None
+
+
+def shipped() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def as_recipe(values: Mapping[str, Any], name: str) -> Recipe:
+    """Check plain values and make a recipe of them; `name` says whose, in errors.
+
+    Raises:
+        InputError: an unknown key or a value of the wrong type.
+    """
+    unknown = _unknown(Recipe, values)
+    if unknown:
+        raise InputError(f"{name} has the unknown key {unknown[0]}; see the Recipe class.")
+    try:
+        return TypeAdapter(Recipe).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{name}: {place} is {first['input']!r}; {first['msg']}.") from None
+
+
+def keep_recipe(recipe: Recipe, out: Path) -> None:
+    """Store a recipe in the folder of a run.
+
+    Raises:
+        InputError: the folder holds a run of another recipe.
+    """
+    path = out / RECIPE
+    text = json.dumps(asdict(recipe), indent=1) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise InputError(f"{out} holds a run of another recipe; give a new folder as --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def kept_recipe(out: Path) -> Recipe:
+    """Read what `keep_recipe` stored.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    path = out / RECIPE
+    if not path.is_file():
+        raise InputError(f"{out} holds no {RECIPE}; give the --out folder of a training run.")
+    return as_recipe(json.loads(path.read_text(encoding="utf-8")), path.name)
+
+
+def chosen_cases(recipe: Recipe, data: Path | None) -> list[Case]:
+    """Manifest rows that a recipe trains on.
+
+    Args:
+        recipe: says which.
+        data: the data folder; None for a run on synthetic volumes alone.
+
+    Raises:
+        InputError: no case is left, or real cases are wanted and no folder was given.
+    """
+    if data is None:
+        if recipe.loop.examples.synthetic_share < 1:
+            raise InputError(
+                "no data folder came, and the recipe's synthetic_share "
+                f"{recipe.loop.examples.synthetic_share} wants real cases; give --data."
+            )
+        return []
+    cases = [case for case in read_manifest(data) if recipe.chosen(case)]
+    if not cases:
+        raise InputError(
+            f"{data} has no case of split {recipe.split!r}, licence class "
+            f"{' or '.join(recipe.licence_classes) or 'any'} and the recipe's data sets."
+        )
+    return cases
+
+
+def _unknown(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys that a settings class, or one inside it, does not have."""
+    hints = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    found = []
+    for key, value in values.items():
+        if key not in known:
+            found.append(prefix + key)
+        elif is_dataclass(hints[key]) and isinstance(value, Mapping):
+            found += _unknown(hints[key], value, f"{prefix}{key}.")
+    return found

@@ -1,0 +1,160 @@
+"""Carry a recipe out: networks, their first weights, cases, and the loop."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from segvol_gru.base.compact import CompactBase
+from segvol_gru.correct import Corrector
+from segvol_gru.correct.field import FieldCorrector
+from segvol_gru.correct.paper import PaperCorrector
+from segvol_gru.data.dataset import Case, load_case
+from segvol_gru.errors import InputError
+from segvol_gru.pretrained import load_model
+from segvol_gru.training.loop import fit
+from segvol_gru.training.recipe import Recipe, chosen_cases, keep_recipe
+from segvol_gru.training.rounds import Rounds, start_field_from_base
+
+DATA = "data.json"
+LAST = "last.ckpt"
+SHOWN = 300  # letters of PyTorch's list of keys that do not fit
+WEIGHTS = Path(str(resources.files("segvol_gru") / "weights"))
+
+
+def train(
+    recipe: Recipe,
+    data: Path | None,
+    out: Path,
+    start: str | Path | None = None,
+    *,
+    accelerator: str = "auto",
+    devices: int = 1,
+    workers: int = 1,
+) -> Rounds:
+    """Train by a recipe, or go on where the run in `out` ended.
+
+    Args:
+        recipe: what to train and how.
+        data: folder with `cases/*.npz` and `manifest.csv`; None for synthetic volumes alone.
+        out: folder of the run.
+        start: run or model folder (or "default") whose weights to begin with.
+        accelerator: "cpu", "cuda" or "auto".
+        devices: how many of them.
+        workers: processes that draw examples, per device.
+
+    Returns:
+        The averaged networks.
+
+    Raises:
+        InputError: data, start or out cannot be used.
+    """
+    rows = chosen_cases(recipe, data)
+    model = networks(recipe)
+    if start is not None:
+        fill(model, start)
+    elif recipe.stage == "corrector":
+        raise InputError("a corrector learns on a trained base; give --from a run or a model.")
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=recipe.precision)
+    fabric.launch()
+    if fabric.is_global_zero:
+        keep_recipe(recipe, out)
+        (out / DATA).write_text(json.dumps(facts(rows, data), indent=1) + "\n", encoding="utf-8")
+    nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = fit(model, [load_case(row) for row in rows], recipe.loop, out, fabric, workers)
+    assert isinstance(average, Rounds)
+    return average
+
+
+def networks(recipe: Recipe) -> Rounds:
+    """Networks of a recipe's sizes with first weights drawn from its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.loop.seed)
+        corrector: Corrector | None = None
+        base = CompactBase(recipe.base)
+        if recipe.stage == "corrector":
+            field = recipe.corrector == "field"
+            corrector = FieldCorrector(recipe.field) if field else PaperCorrector(recipe.paper)
+    return Rounds(base, corrector, recipe.loop.rounds)
+
+
+def fill(model: Rounds, start: str | Path) -> None:
+    """Give networks the weights of an earlier run or of a model folder.
+
+    A corrector that `start` does not have begins with its own first weights; a field corrector
+    with those of the base.
+
+    Raises:
+        InputError: `start` is neither, or its sizes are not the recipe's.
+    """
+    weights = _weights(start, model.corrector)
+    try:
+        model.base.load_state_dict(weights["base"])
+        if model.corrector is not None and weights["corrector"]:
+            model.corrector.load_state_dict(weights["corrector"])
+        elif isinstance(model.corrector, FieldCorrector):
+            start_field_from_base(model.corrector, model.base)
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:SHOWN]
+        raise InputError(f"{start} has other networks than the recipe wants: {reason}") from None
+
+
+def averaged(run: Path) -> dict[str, dict[str, Tensor]]:
+    """The averaged weights in the last checkpoint of a run, as `base` and `corrector`.
+
+    Raises:
+        InputError: there is no readable checkpoint.
+    """
+    path = run / LAST
+    if not path.is_file():
+        raise InputError(f"{run} holds no {LAST}; give the --out folder of a training run.")
+    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    parts: dict[str, dict[str, Tensor]] = {"base": {}, "corrector": {}}
+    for key, value in state["average"].items():
+        part, _, name = key.partition(".")
+        parts[part][name] = value
+    return parts
+
+
+def facts(rows: Sequence[Case], data: Path | None) -> dict[str, Any]:
+    """What a model card says of the data: per data set the number of cases and the licence.
+
+    Args:
+        rows: the cases trained on.
+        data: their folder; its `datasets.json`, if there is one, names licences in words under
+            keys such as `CT_OpenKBP`; otherwise the manifest's licence class stands in.
+    """
+    path = None if data is None else data / "datasets.json"
+    said = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+    counts = Counter((row.modality, row.dataset, row.licence_class) for row in rows)
+    return {
+        f"{modality} {dataset}": {
+            "cases": count,
+            "licence": said.get(f"{modality}_{dataset}", {}).get("licence", licence_class),
+            "citation": said.get(f"{modality}_{dataset}", {}).get("citation", ""),
+        }
+        for (modality, dataset, licence_class), count in sorted(counts.items())
+    }
+
+
+def _weights(start: str | Path, corrector: Corrector | None) -> dict[str, dict[str, Tensor]]:
+    """Weights to begin with, as `base` and `corrector` (empty where there is none)."""
+    if (Path(start) / LAST).is_file():
+        found = averaged(Path(start))
+        if corrector is None or found["corrector"].keys() != corrector.state_dict().keys():
+            found["corrector"] = {}  # none, or one of the other kind
+        return found
+    kind = "paper" if isinstance(corrector, PaperCorrector) else "field"
+    folder = WEIGHTS if start == "default" else Path(start)
+    if corrector is None or not (folder / f"{kind}.safetensors").is_file():
+        return {"base": load_model(start, "reprompt").base.state_dict(), "corrector": {}}
+    model = load_model(start, kind)
+    return {"base": model.base.state_dict(), "corrector": model.corrector.state_dict()}
