@@ -120,3 +120,11 @@ def test_planes_are_volumes_of_one_slice(tmp_path):
     volume = read_volume(tmp_path / "a.mha")
     assert volume.shape == (1, 3, 4)
     assert volume.spacing_mm == (1, 1, 1)
+
+
+def test_wild_axes_in_a_meta_image_are_refused(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(ARRAY), str(tmp_path / "a.mha"))
+    damaged = (tmp_path / "a.mha").read_bytes().replace(b"NDims = 3", b"NDims =93")
+    (tmp_path / "a.mha").write_bytes(damaged)
+    with pytest.raises(InputError, match="no line `NDims = 2`"):
+        read_volume(tmp_path / "a.mha")

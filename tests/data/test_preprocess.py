@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segvol_gru.data import intensity
-from segvol_gru.data.intensity import Histogram
+from segvol_gru.data.intensity import Histogram, ct_window_name
 from segvol_gru.data.preprocess import (
     CT_WINDOWS,
     Window,
@@ -19,6 +20,7 @@ from segvol_gru.errors import InputError
 from segvol_gru.prompts import Box
 from segvol_gru.volume import Volume
 
+SOFT = ("CT_OpenKBP*", "CT_IBSI_STS*")
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 GRID = (24, 64, 64)
 ALL = Box((0, 0, 0), (23, 63, 63))
@@ -38,14 +40,14 @@ def noise(sd=12):
 
 
 def chest():
-    """A body of fat and muscle in air, two lungs, a heart between them and a spine, in HU."""
+    """In HU: a body in air, two lungs, a heart between them, a spine with its canal."""
     hu = np.full(GRID, -1000.0)
     hu[ball((12, 32, 32), (99, 28, 31))] = 40
     hu[ball((12, 30, 16), (40, 18, 11))] = -850
     hu[ball((12, 30, 48), (40, 18, 11))] = -850
     hu[ball((12, 30, 34), (9, 9, 8))] = 45
-    hu[ball((12, 53, 32), (99, 5, 5))] = 250
-    hu[ball((12, 53, 32), (99, 5, 5)) & ~ball((12, 53, 32), (99, 3.8, 3.8))] = 700
+    hu[ball((12, 53, 32), (99, 5, 5))] = 500
+    hu[ball((12, 53, 32), (99, 3, 3))] = 20
     return np.rint(hu + noise()).astype(np.int16)
 
 
@@ -89,7 +91,8 @@ def test_apply_by_hand(dtype):
         (head, None, "soft"),
         (head, ((8, 38, 32), (16, 46, 40)), "brain"),  # bleeding
         (head, ((7, 26, 29), (17, 34, 35)), "brain"),  # ventricles
-        (head, ((0, 4, 8), (23, 60, 56)), "bone"),  # the whole head
+        (chest, ((0, 50, 29), (23, 56, 35)), "soft"),  # the canal in it
+        (head, ((0, 4, 8), (23, 60, 56)), "soft"),  # the whole head
     ],
 )
 def test_auto_looks_into_the_box(scan, box, name):
@@ -286,3 +289,32 @@ def test_foreground_agrees_with_segvol():
         assert crop.start == tuple(golden["crop_start"])
         assert crop.end == tuple(golden["crop_end"])
         assert np.abs(crop.image[::2, ::4, ::4] - golden["image_cropped_minmax"][0]).max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, which is not part of the repo")
+def test_auto_on_public_cases():
+    """The counts that `ct_window_name` quotes; HU are estimated from the windowed copies."""
+
+    def count(pattern, lo, hi):
+        names = Counter()
+        for path in sorted((SHARED / "data" / "cases").glob(pattern)):
+            with np.load(path) as case:
+                grey, labels, spacing = (
+                    case["imgs"].astype(np.float32),
+                    case["gts"],
+                    case["spacing"],
+                )
+            hu = (lo + grey / 255 * (hi - lo)).astype(np.int16)
+            if pattern in SOFT:  # black is fat or air, white is bone
+                hu[grey == 0], hu[grey == 255] = -1000, 400
+            for label in np.unique(labels[labels > 0]):
+                at = np.argwhere(labels == label)
+                box = Box(tuple(at.min(0).tolist()), tuple(at.max(0).tolist()))
+                names[ct_window_name(hu, spacing.tolist(), box)] += 1
+        return dict(names)
+
+    assert count("CT_LIDC*", -1000, 400) == {"lung": 42, "soft": 4}
+    assert count("CT_LungDemo*", -910, 590) == {"lung": 3}
+    assert count("CT_OpenKBP*", -160, 240) == {"soft": 272, "bone": 1}
+    assert count("CT_IBSI_STS*", -160, 240) == {"soft": 42}

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from segvol_gru.data.damage import refuse_damaged
 from segvol_gru.data.files import check_size, pick, whole_file
 from segvol_gru.data.nrrd import header_of, mm_per_unit, write_nrrd
 from segvol_gru.errors import InputError
@@ -30,6 +31,7 @@ def read_itk(path: Path, channel: int | None, time: int | None, modality: str | 
     Raises:
         InputError: the file is not readable, or several volumes and no choice.
     """
+    refuse_damaged(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     _or_refuse(path, reader.ReadImageInformation)

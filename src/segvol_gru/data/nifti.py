@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import Opener
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from segvol_gru.data.files import check_size, pick, whole_file
@@ -21,7 +22,9 @@ from segvol_gru.grid import FileHeader, Grid, affine_from_ijk
 from segvol_gru.volume import Volume
 
 MM_PER_UNIT = {1: 1e3, 3: 1e-3}  # metres, microns; every other code is taken for mm
-UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
+UNREADABLE = (HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
+NIFTI2_SIZES = (540, 0x1C020000)  # the header size that starts a file, in either byte order
+CHUNK = 2**20
 GZIP_LEVEL = 3
 """Masks shrink a hundredfold at any level; higher ones only cost time."""
 
@@ -38,21 +41,22 @@ def read_nifti(path: Path, channel: int | None, time: int | None, modality: str 
         InputError: the file is no readable NIfTI, or several volumes and no choice.
     """
     try:
-        image: Any = nib.load(path, mmap=False)
-        header = image.header
-        shape = tuple(int(n) for n in header.get_data_shape())
-        dtype = header.get_data_dtype()
-        check_size(path, shape, _product(shape) * dtype.itemsize, path.stat().st_size)
+        with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as stream:
+            raw, header, array = _read(path, stream)
+        shape = array.shape
         x, y, z, frames, channels = (*shape, 1, 1, 1, 1, 1)[:5]
-        if _product(shape[5:]) != 1:
+        if math.prod(shape[5:]) != 1:
             raise InputError(f"{path} has shape {shape}, wanted at most five axes: split it.")
-        colours = dtype.names or ()
+        colours = array.dtype.names or ()
         frame, part = pick(path, frames, channels * max(len(colours), 1), time, channel)
-        voxels = _scaled(image.dataobj, len(shape), frame, part, colours)
-        ijk = np.array(image.affine, dtype=np.float64)
+        array = array.reshape((x, y, z, frames, channels), order="F")
+        array = array[..., frame, part // max(len(colours), 1)]
+        array = array[colours[part % len(colours)]] if colours else array
+        if array.nbytes < math.prod(shape) * header.get_data_dtype().itemsize:
+            array = array.copy(order="F")  # let go of the other frames
+        voxels = _scaled(array, *header.get_slope_inter())
+        ijk = np.array(header.get_best_affine(), dtype=np.float64)
         ijk[:3] *= MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
-        with Opener(str(path)) as stream:
-            raw = stream.read(len(header.binaryblock))  # nibabel's copy has been "corrected"
     except InputError:
         raise
     except UNREADABLE as error:
@@ -60,9 +64,8 @@ def read_nifti(path: Path, channel: int | None, time: int | None, modality: str 
         raise InputError(
             f"cannot read {path} as NIfTI ({reason}); fetch or export the file again."
         ) from None
-    volume = voxels.reshape((x, y, z), order="F").T
     return Volume(
-        volume, affine=affine_from_ijk(ijk), modality=modality, header=FileHeader("nifti", raw)
+        voxels.T, affine=affine_from_ijk(ijk), modality=modality, header=FileHeader("nifti", raw)
     )
 
 
@@ -101,17 +104,33 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid) -> None:
             file.write(values.data)
 
 
-def _scaled(
-    data: Any, n_axes: int, frame: int, part: int, colours: tuple[str, ...]
-) -> NDArray[Any]:
-    """The chosen volume in file order, with slope and intercept applied."""
-    raw: NDArray[Any] = np.asarray(data.get_unscaled())
-    if n_axes > 3:
-        raw = raw.reshape(*raw.shape[:3], *(*raw.shape[3:], 1)[:2])
-        raw = raw[..., frame, part // max(len(colours), 1)]
-    if colours:
-        raw = raw[colours[part % len(colours)]]
-    slope, inter = float(data.slope), float(data.inter)
+def _read(path: Path, stream: io.BufferedIOBase) -> tuple[bytes, Any, NDArray[Any]]:
+    """Header as it is, header as nibabel mends it, and the array as it is stored.
+
+    Nibabel's own reader stops before a gzip file's checksum, so it would take damaged voxels.
+    """
+    raw = stream.read(nib.Nifti1Header.sizeof_hdr)
+    if int.from_bytes(raw[:4], "little") in NIFTI2_SIZES:
+        raw += stream.read(nib.Nifti2Header.sizeof_hdr - len(raw))
+    header = _header_from(raw, check=True)
+    shape = tuple(int(n) for n in header.get_data_shape())
+    dtype = header.get_data_dtype()
+    check_size(path, shape, math.prod(shape) * dtype.itemsize, path.stat().st_size)
+    stream.read(max(header.get_data_offset() - len(raw), 0))
+    data = bytearray(math.prod(shape) * dtype.itemsize)
+    view = memoryview(data)
+    while view and (count := stream.readinto(view)):
+        view = view[count:]
+    if view:
+        raise EOFError(f"{len(view)} of {len(data)} bytes are missing")
+    while stream.read(CHUNK):
+        pass
+    return raw, header, np.ndarray(shape, dtype, data, order="F")
+
+
+def _scaled(raw: NDArray[Any], slope: float | None, inter: float | None) -> NDArray[Any]:
+    """Values as the header means them; no slope means as they are."""
+    slope, inter = (1.0, 0.0) if slope is None or inter is None else (slope, inter)
     if (slope, inter) == (1.0, 0.0) or raw.dtype.kind not in "iuf":
         return raw
     if raw.dtype.kind in "iu" and slope.is_integer() and inter.is_integer():
@@ -130,9 +149,9 @@ def _scaled(
     return scaled
 
 
-def _header_from(raw: bytes) -> Any:
-    kind = nib.Nifti1Header if len(raw) == nib.Nifti1Header().sizeof_hdr else nib.Nifti2Header
-    return kind(raw, check=False)
+def _header_from(raw: bytes, check: bool = False) -> Any:
+    kind = nib.Nifti1Header if len(raw) == nib.Nifti1Header.sizeof_hdr else nib.Nifti2Header
+    return kind(raw, check=check)
 
 
 def _new_header(grid: Grid) -> Any:
@@ -147,7 +166,3 @@ def _new_header(grid: Grid) -> Any:
     if np.allclose(unit.T @ unit, np.eye(3), atol=1e-4):  # a qform cannot say shear
         header.set_qform(ijk, code="scanner")
     return header
-
-
-def _product(numbers: tuple[int, ...]) -> int:
-    return int(np.prod(numbers, dtype=np.float64)) if numbers else 1
