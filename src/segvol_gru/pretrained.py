@@ -122,5 +122,6 @@ def _fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -
 
 
 def _ready(network: Network) -> Network:
+    nn.Module.to(network, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
-    return network.to(memory_format=torch.channels_last_3d)
+    return network

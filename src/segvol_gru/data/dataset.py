@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,10 +87,10 @@ def load_case(case: Case) -> LoadedCase:
         InputError: the file is missing, damaged, or its arrays do not fit together.
     """
     try:
-        with np.load(case.file, allow_pickle=False) as data:
+        with case.file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             image, labels = data["imgs"], data["gts"]
             spacing = tuple(float(s) for s in data["spacing"])
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(f"{case.file.name} cannot be read ({error}).") from error
     if image.ndim != 3 or image.shape != labels.shape or len(spacing) != 3:
         raise InputError(

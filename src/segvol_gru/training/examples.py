@@ -35,6 +35,7 @@ class Example(TypedDict):
     tight: Tensor  # () float32
     point: Tensor  # (3,) float32 first click of a start without a box
     label: Tensor  # () int64: 1 where there is such a click, else -1
+    index: Tensor  # () int64: which example this is; seeds its clicks
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Examples(Dataset[Example]):
     ) -> None:
         self.config, self.seed, self.length = config, seed, length
         self.groups = list(group_by_dataset(list(cases)).values())
-        weights = np.sqrt([len(g) + 2.0 for g in self.groups]) if self.groups else np.zeros(0)
+        weights = np.sqrt([2.0 + sum(len(c.tasks) for c in g) for g in self.groups])
         self.group_share = weights / max(weights.sum(), 1e-9)
 
     def __len__(self) -> int:
@@ -85,7 +86,7 @@ class Examples(Dataset[Example]):
             image, mask, spacing = self._structure(generator)
             example = draw_example(image, mask, spacing, self.config, generator)
             if float(example["target"].sum()) >= MIN_CELLS:
-                return example
+                return {**example, "index": torch.tensor(index)}
 
     def _structure(
         self, generator: np.random.Generator
@@ -142,6 +143,7 @@ def draw_example(
         "tight": torch.tensor(tight, dtype=torch.float32),
         "point": point,
         "label": label,
+        "index": torch.tensor(0),
     }
 
 

@@ -116,10 +116,10 @@ def fit(
     started = time.monotonic()
     for step in range(first, config.steps):
         batch = next(batches)
-        generator = np.random.default_rng([config.seed, step, fabric.global_rank])
+        schedule = np.random.default_rng([config.seed, step])
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
-        result = trained(batch, generator)
+        result = trained(batch, schedule)
         fabric.backward(result.loss)
         norm = fabric.clip_gradients(trained, optimizer, max_norm=config.clip)
         optimizer.step()

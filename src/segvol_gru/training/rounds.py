@@ -9,6 +9,7 @@ the GRU learns what to keep for later rounds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,11 +21,14 @@ from torch import Tensor, nn
 
 from segvol_gru.base.compact import CompactBase
 from segvol_gru.correct import Corrector
+from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.rules import obey
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.simulate import next_click, random_error_click
 from segvol_gru.training.examples import Example
 from segvol_gru.training.losses import dice_loss, harm_loss, segmentation_loss
+
+CLICK_STREAM = 5  # first word of the seed of an example's clicks
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,24 @@ class RoundsResult(NamedTuple):
     dice: tuple[float, ...]
 
 
+@torch.no_grad()
+def start_field_from_base(field: FieldCorrector, base: CompactBase) -> None:
+    """Give a field corrector what the base has learnt.
+
+    The corrector's first input channels and first output are the base's; the channels only it
+    has start at zero, its gate nearly closed.
+    """
+    ours, theirs = field.unet.state_dict(), base.unet.state_dict()
+    for key, value in theirs.items():
+        if ours[key].shape == value.shape:
+            ours[key].copy_(value)
+    for key in ("stem.weight", "from_input.weight"):
+        ours[key].zero_()[:, : theirs[key].shape[1]] = theirs[key]
+    ours["head.weight"].zero_()[:1] = theirs["head.weight"]
+    ours["head.bias"][:1] = theirs["head.bias"]
+    ours["head.bias"][1] = -1.0
+
+
 def first_prompts(batch: Example) -> CellPrompts:
     """The prompts that a collated batch of examples starts with."""
     return CellPrompts(
@@ -71,9 +93,15 @@ def first_prompts(batch: Example) -> CellPrompts:
 
 
 def click_on_errors(
-    logits: Tensor, target: Tensor, random_share: float, generator: np.random.Generator
+    logits: Tensor, target: Tensor, random_share: float, generators: Sequence[np.random.Generator]
 ) -> tuple[Tensor, Tensor]:
     """One click per item by the competition's rule, or at random in the largest error.
+
+    Args:
+        logits: (B, 1, D, H, W) current logits.
+        target: (B, 1, D, H, W) in {0, 1}.
+        random_share: how often a random voxel is taken.
+        generators: one per item, so that an item's clicks do not depend on its batch.
 
     Returns:
         (B, 3) float32 cells and (B,) int64 labels, -1 where there is no error.
@@ -81,7 +109,8 @@ def click_on_errors(
     predictions: NDArray[np.bool_] = (logits[:, 0] > 0).cpu().numpy()
     truths: NDArray[np.bool_] = (target[:, 0] > 0.5).cpu().numpy()
     points, labels = torch.zeros(len(truths), 3), torch.full((len(truths),), -1)
-    for i, (gt, pred) in enumerate(zip(truths, predictions, strict=True)):
+    items = zip(truths, predictions, generators, strict=True)
+    for i, (gt, pred, generator) in enumerate(items):
         if generator.random() < random_share:
             click = random_error_click(gt, pred, generator)
         else:
@@ -126,49 +155,56 @@ class Rounds(nn.Module):
         super().__init__()
         self.base, self.corrector, self.config = base, corrector, config
 
-    def forward(self, batch: Example, generator: np.random.Generator) -> RoundsResult:
+    def forward(self, batch: Example, schedule: np.random.Generator) -> RoundsResult:
         """Play one batch.
 
         Args:
             batch: collated examples on the model's device.
-            generator: draws rounds, clicks and corruptions.
+            schedule: decides how many rounds are played and what is trained; the same on
+                every rank.
         """
+        chance = [np.random.default_rng([CLICK_STREAM, int(i)]) for i in batch["index"]]
         if self.corrector is None:
-            return self._train_base(batch, generator)
-        return self._train_corrector(batch, self.corrector, generator)
+            return self._train_base(batch, schedule, chance)
+        return self._train_corrector(batch, self.corrector, schedule, chance)
 
-    def _train_base(self, batch: Example, generator: np.random.Generator) -> RoundsResult:
+    def _train_base(
+        self, batch: Example, schedule: np.random.Generator, chance: list[np.random.Generator]
+    ) -> RoundsResult:
         image, target, prompts = batch["image"], batch["target"], first_prompts(batch)
         logits = torch.zeros_like(image)
-        if generator.random() < self.config.reprompt_share:
+        if schedule.random() < self.config.reprompt_share:
             with torch.no_grad():
                 logits = self.base(image, logits, prompts)
             share = self.config.random_click_share
-            prompts = prompts.with_clicks(*click_on_errors(logits, target, share, generator))
+            prompts = prompts.with_clicks(*click_on_errors(logits, target, share, chance))
         out = self.base(image, logits, prompts)
         loss = segmentation_loss(out, target).mean()
         return RoundsResult(loss, (float(loss.detach()),), (hard_dice(out, target),))
 
     def _train_corrector(
-        self, batch: Example, corrector: Corrector, generator: np.random.Generator
+        self,
+        batch: Example,
+        corrector: Corrector,
+        schedule: np.random.Generator,
+        chance: list[np.random.Generator],
     ) -> RoundsResult:
         config, image, target = self.config, batch["image"], batch["target"]
+        share = np.array(config.weights) / sum(config.weights)
+        rounds = int(schedule.choice(len(share), p=share))
         prompts = first_prompts(batch)
-        with torch.set_grad_enabled(generator.random() < config.base_share):
+        with torch.set_grad_enabled(schedule.random() < config.base_share):
             logits = self.base(image, torch.zeros_like(image), prompts)
         losses = [segmentation_loss(logits, target).mean()]
         dices = [hard_dice(logits, target)]
         logits = logits.detach().clone()
-        for i in range(len(logits)):
+        for i, generator in enumerate(chance):
             if generator.random() < config.corrupted_share:
                 logits[i] = corrupted(target[i], generator)
-        share = np.array(config.weights) / sum(config.weights)
         memory = corrector.initial_memory(len(image))
         harm = logits.new_zeros(())
-        for _ in range(int(generator.choice(len(share), p=share))):
-            points, labels = click_on_errors(logits, target, config.random_click_share, generator)
-            if bool((labels < 0).all()):
-                break
+        for _ in range(rounds):
+            points, labels = click_on_errors(logits, target, config.random_click_share, chance)
             prompts = prompts.with_clicks(points, labels)
             after, memory = corrector.correct(image, logits, memory, prompts)
             clicked = (labels >= 0).float()
