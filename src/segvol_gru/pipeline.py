@@ -51,7 +51,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that is known after some prompts.
+    """Everything that is known after some prompts. It lives on the CPU, wherever networks run.
 
     Attributes:
         layers: what the mask is made of. The first field holds logits (of its cells, or of every
@@ -117,9 +117,10 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     clicks = (*state.clicks, click)
     prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
     image = scan.look(state.region, model.cells)
+    logits, memory = state.logits.to(scan.device), state.memory.to(scan.device)
     with torch.inference_mode(), _precision(scan):
-        after, memory = model.corrector.correct(image, state.logits, state.memory, prompts)
-    after = obey(after, prompts)
+        after, memory = model.corrector.correct(image, logits, memory, prompts)
+    after, memory = obey(after, prompts).cpu(), memory.cpu()
     change = Field(state.region, (after - state.logits)[0, 0])
     return State(_pile(state.layers, change), state.region, after, memory, state.box, clicks)
 
@@ -149,7 +150,7 @@ def _state(
     model: Model, region: Region, logits: Tensor, box: Box | None, clicks: tuple[Click, ...]
 ) -> State:
     """A state of one layer and an empty memory."""
-    memory = model.corrector.initial_memory(1)
+    logits, memory = logits.cpu(), model.corrector.initial_memory(1).cpu()
     return State((Field(region, logits[0, 0]),), region, logits, memory, box, clicks)
 
 
@@ -204,7 +205,7 @@ def _framed(model: Model, scan: Scan, state: State, click: Click) -> State:
     whole = canvas(state, scan.shape)
     logits = torch.full(region.size, OUTSIDE)
     logits[whole.region.slices(region.lo)] = whole.logits
-    cells = to_cells(logits, model.cells)[None, None].to(state.logits.device)
+    cells = to_cells(logits, model.cells)[None, None]
     memory = model.corrector.carry(state.memory, state.region, region)
     return replace(state, region=region, logits=cells, memory=memory)
 

@@ -104,7 +104,7 @@ class Field:
 
     Attributes:
         region: the voxels it covers.
-        logits: (d, h, w) float, one value per cell; any number of cells.
+        logits: (d, h, w) float or int8, one value per cell; any number of cells.
     """
 
     region: Region
@@ -114,14 +114,14 @@ class Field:
         """Logits at every voxel of `window`, which must lie inside the region.
 
         Returns:
-            float32 of shape `window.size`.
+            float32 of shape `window.size`, in memory of its own.
         """
+        at = window.slices(self.region.lo)
+        if self.logits.shape == self.region.size:
+            return self.logits[at].to(torch.float32, copy=True).contiguous()
         batch = self.logits.float()[None, None]
-        if batch.shape[2:] != self.region.size:
-            batch = F.interpolate(
-                batch, size=self.region.size, mode="trilinear", align_corners=False
-            )
-        return batch[0, 0][window.slices(self.region.lo)].contiguous()
+        batch = F.interpolate(batch, size=self.region.size, mode="trilinear", align_corners=False)
+        return batch[0, 0][at].contiguous()
 
 
 def to_cells(values: Tensor, cells: Index) -> Tensor:

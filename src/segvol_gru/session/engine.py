@@ -1,0 +1,210 @@
+"""From one state and one prompt to the next: which window, which start, whose memory."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segvol_gru.data.preprocess import CT_WINDOWS, Window, window_for
+from segvol_gru.errors import InputError
+from segvol_gru.framing import around_box, around_click
+from segvol_gru.pipeline import (
+    SURE,
+    Model,
+    State,
+    canvas,
+    refine,
+    start,
+    start_from_click,
+    start_from_logits,
+)
+from segvol_gru.pretrained import load_model
+from segvol_gru.prompts import Box, Click
+from segvol_gru.region import Field, to_cells
+from segvol_gru.scan import Scan
+from segvol_gru.session.records import Header
+from segvol_gru.session.snapshot import Clip, Step
+from segvol_gru.volume import Volume
+
+WindowChoice = str | tuple[float, float] | Window
+DEVICES = ("auto", "cpu", "cuda", "mps")
+KEPT_SCANS = 2  # windows whose views are remembered: objects of a lung and of soft tissue
+
+
+@dataclass(slots=True)
+class Engine:
+    """A model that looks at one volume. Prompts must have been checked.
+
+    Attributes:
+        model: on its device.
+        volume: the image.
+        window: the user's choice of window.
+        device: where the networks run.
+    """
+
+    model: Model
+    volume: Volume
+    window: WindowChoice
+    device: torch.device
+    _fixed: Clip | None = None
+    _scans: dict[Clip, Scan] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        found = window_for(self.volume, self.window)
+        if self.window != "auto" or found.name not in CT_WINDOWS:  # the box has no say
+            self._fixed = (found.lo, found.hi)
+
+    def box(self, box: Box) -> Step:
+        """Start from a box."""
+        clip = self._clip(box)
+        return self._step(start(self.model, self._scan(clip), box), clip)
+
+    def mask(self, mask: NDArray[np.bool_], box: Box) -> Step:
+        """Start from a mask (D, H, W) bool whose bounding box is `box`."""
+        clip = self._clip(box)
+        region = around_box(box, self.volume.shape, self.volume.spacing_mm)
+        inside = torch.from_numpy(mask[region.slices()])
+        logits = torch.full(region.size, -int(SURE), dtype=torch.int8)
+        logits[inside] = int(SURE)
+        return self._step(
+            start_from_logits(self.model, self._scan(clip), Field(region, logits)), clip
+        )
+
+    def first_click(self, click: Click, earlier: tuple[Click, ...]) -> Step:
+        """Start from a click while nothing else says where the object is.
+
+        Args:
+            click: the click.
+            earlier: negative clicks given before; repeated where the new mask defies them.
+        """
+        shape, spacing_mm = self.volume.shape, self.volume.spacing_mm
+        region = around_click(click.at, shape, spacing_mm)
+        z, y, x = (n - 1 for n in region.hi)
+        clip = self._clip(Box(region.lo, (z, y, x)))
+        state = start_from_click(self.model, self._scan(clip), click)
+        if click.positive:
+            for old in earlier:
+                if old != click and _in_mask(canvas(state, shape), old):
+                    state = refine(self.model, self._scan(clip), state, old)
+        return self._step(state, clip)
+
+    def click(self, before: Step, click: Click) -> Step:
+        """Refine."""
+        state = before.state
+        if before.digest != self.model.digest:
+            state = self._adopted(state)
+        return self._step(refine(self.model, self._scan(before.clip), state, click), before.clip)
+
+    def _adopted(self, state: State) -> State:
+        """The state of another model as one of ours: its mask stays, its memory says nothing."""
+        whole = canvas(state, self.volume.shape)
+        crop = whole.logits[state.region.slices(whole.region.lo)]
+        cells = to_cells(crop, self.model.cells)[None, None]
+        return replace(state, logits=cells, memory=self.model.corrector.initial_memory(1).cpu())
+
+    def _clip(self, box: Box) -> Clip:
+        if self._fixed is not None:
+            return self._fixed
+        found = window_for(self.volume, self.window, box)
+        return found.lo, found.hi
+
+    def _scan(self, clip: Clip) -> Scan:
+        if clip not in self._scans:
+            while len(self._scans) >= KEPT_SCANS:
+                self._scans.pop(next(iter(self._scans)))
+            self._scans[clip] = Scan(self.volume.array, self.volume.spacing_mm, clip, self.device)
+        return self._scans[clip]
+
+    def _step(self, state: State, clip: Clip) -> Step:
+        plain = replace(
+            state,
+            layers=tuple(Field(layer.region, _plain(layer.logits)) for layer in state.layers),
+            logits=_plain(state.logits),
+            memory=_plain(state.memory),
+        )
+        return Step(plain, clip, self.model.digest)
+
+
+def make_engine(
+    volume: Volume,
+    model: str | PathLike[str] | Model,
+    corrector: str,
+    window: WindowChoice,
+    device: str,
+) -> Engine:
+    """Put a model on its device before a volume.
+
+    Raises:
+        InputError: no such model, window or device.
+    """
+    place = pick_device(device)
+    if not isinstance(model, Model):
+        model = load_model(model if isinstance(model, str) else Path(model), corrector)
+    if next(model.base.parameters()).device.type != place.type:
+        base, network = copy.deepcopy((model.base, model.corrector))  # others may be using it
+        model = replace(model, base=base.to(place), corrector=network.to(place))
+    return Engine(model, volume, window, place)
+
+
+def header_of(engine: Engine, model: str | PathLike[str] | Model, corrector: str) -> Header:
+    """What is written about a session that uses an engine.
+
+    Args:
+        engine: the engine.
+        model: the model as the user named it; a folder is written as an absolute path.
+        corrector: as the user named it.
+    """
+    name = None if isinstance(model, Model) else "default"
+    if name is not None and model != "default":
+        name = str(Path(str(model)).absolute())
+    window = engine.window
+    return Header(
+        grid=engine.volume.grid.to_json(),
+        dtype=engine.volume.array.dtype.str,
+        modality=engine.volume.modality,
+        window=(window.lo, window.hi) if isinstance(window, Window) else window,
+        model=name,
+        corrector=corrector,
+        digest=engine.model.digest,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name; 'auto' is a CUDA device if there is one, else the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name not in DEVICES:
+        raise InputError(f"device is {name!r}, wanted one of {DEVICES}.")
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if here["cuda"] else "cpu")
+    if not here.get(name, True):
+        raise InputError(f"device {name!r} is not on this machine; use 'auto' or 'cpu'.")
+    return torch.device(name)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """In plain C order, strides of axes of length 1 included.
+
+    Convolutions choose their algorithm by strides; a state read back from disk has these.
+    """
+    strides = torch.empty(tensor.shape, device="meta").stride()
+    if tensor.stride() == strides:
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
+
+
+def _in_mask(field: Field, click: Click) -> bool:
+    at = tuple(a - o for a, o in zip(click.at, field.region.lo, strict=True))
+    if not all(0 <= a < n for a, n in zip(at, field.region.size, strict=True)):
+        return False
+    return bool(field.logits[at] > 0)

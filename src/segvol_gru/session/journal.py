@@ -1,0 +1,190 @@
+"""A session on disk while it is alive: every prompt is safe before its mask is shown.
+
+A folder of three files (see `records`). The voxels are written once, the header after them, so a
+folder with a header is whole. Every command is one record, flushed to the medium before it
+counts. A process killed at any moment leaves at most one torn record at the end, which `open`
+cuts off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segvol_gru.errors import InputError
+from segvol_gru.session.blobs import Blobs, Place
+from segvol_gru.session.log import Command, keys_of
+from segvol_gru.session.records import (
+    EVENTS,
+    HEADER,
+    VOXELS,
+    Header,
+    dump_header,
+    dump_record,
+    load_header,
+    read_records,
+)
+from segvol_gru.volume import Volume
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes on one journal are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+
+class Journal:
+    """An open journal; `create` or `open` it.
+
+    Args:
+        folder: where it lies.
+
+    Raises:
+        InputError: another session has it open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = (folder / EVENTS).open("r+b", buffering=0)
+        self._written: set[str] = set()
+        self._end = 0
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise InputError(
+                f"journal {folder} is in use by another session; close that one first."
+            ) from None
+
+    @classmethod
+    def create(cls, folder: Path, header: Header, volume: Volume) -> Journal:
+        """Start a journal in a new or empty folder.
+
+        Raises:
+            InputError: the folder holds a session already or cannot be written.
+        """
+        if (folder / HEADER).exists():
+            raise InputError(
+                f"{folder} holds a session already; go on with it by Session.resume or give "
+                "another folder."
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder / VOXELS, slabs(volume))
+            _write(folder / EVENTS, ())
+            aside = folder / f"{HEADER}.part"
+            _write(aside, (dump_header(header),))
+            aside.replace(folder / HEADER)
+            _flush_folder(folder)
+        except OSError as error:
+            raise InputError(
+                f"cannot write a journal into {folder} ({error.strerror}); give a folder on a "
+                "disk with room that you may write to."
+            ) from None
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: Path, blobs: Blobs) -> tuple[Journal, Header, Volume, list[Command]]:
+        """Open a journal to go on with it.
+
+        Args:
+            folder: where it lies.
+            blobs: is told where the stored bytes lie.
+
+        Returns:
+            The journal, what it is about, its volume (mapped, read as it is needed) and all
+            commands so far.
+
+        Raises:
+            InputError: no journal, damaged, of a later format, or in use.
+        """
+        try:
+            header = load_header((folder / HEADER).read_bytes())
+        except OSError:
+            raise InputError(f"{folder} holds no session; give the folder of a journal.") from None
+        dtype, shape = header.layout()
+        try:
+            voxels = np.memmap(folder / VOXELS, dtype=dtype, mode="r", shape=shape)
+            journal = cls(folder)
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            raise InputError(f"the journal in {folder} is damaged ({error}).") from None
+        try:
+            return journal, header, header.place(np.asarray(voxels)), journal._replay(blobs)
+        except InputError:
+            journal.close()
+            raise
+
+    def append(self, command: Command, blobs: Blobs) -> None:
+        """Write one command, and return when it is on the medium.
+
+        Raises:
+            InputError: it cannot be written; the journal is as it was.
+        """
+        fresh = {key: blobs.get(key) for key in keys_of(command) if key not in self._written}
+        pieces, offsets = dump_record(command, list(fresh.values()))
+        try:
+            self._file.seek(self._end)
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(self._end)
+            raise InputError(
+                f"cannot write the journal in {self.folder} ({error.strerror}); make room on its "
+                "disk and repeat the prompt."
+            ) from None
+        for (key, blob), offset in zip(fresh.items(), offsets, strict=True):
+            self._learn(key, blobs, self._end + offset, len(blob))
+        self._end += sum(map(len, pieces))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _replay(self, blobs: Blobs) -> list[Command]:
+        commands, size = [], self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        for record in read_records(self._file, size):
+            for blob, offset in zip(record.blobs, record.offsets, strict=True):
+                self._learn(blobs.put(blob), blobs, offset, len(blob))
+            self._end = self._file.seek(record.end)
+            commands.append(record.command)
+        self._file.truncate(self._end)
+        os.fsync(self._file.fileno())
+        return commands
+
+    def _learn(self, key: str, blobs: Blobs, offset: int, size: int) -> None:
+        self._written.add(key)
+        blobs.found_at(key, Place(self._file, offset, size))
+
+
+def slabs(volume: Volume) -> Iterator[memoryview]:
+    """The voxels in C order, one slice of the first axis at a time, not copied if they lie so."""
+    for slab in volume.array:
+        yield np.ascontiguousarray(slab).data.cast("B")
+
+
+def _write(path: Path, pieces: Iterator[memoryview] | Sequence[bytes]) -> None:
+    with path.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make names durable; where folders cannot be opened (Windows) there is nothing to do."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
