@@ -1,0 +1,1 @@
+"""The commands of `segvol-gru`, one module each."""

@@ -1,0 +1,265 @@
+"""`segment`: an image, a box, clicks -> a mask on the image's own grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segvol_gru.errors import InputError
+from segvol_gru.interfaces import console
+from segvol_gru.interfaces.options import CorrectorName, DeviceName, ModelName
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from segvol_gru.session.session import Session
+    from segvol_gru.volume import Volume
+
+WINDOWS = {
+    "auto": "auto",
+    "soft-tissue": "soft",
+    "lung": "lung",
+    "brain": "brain",
+    "bone": "bone",
+    "percentile": "percentile",
+    "none": "none",
+}
+SIGNS = {"+": True, "-": False}
+IMAGE = typer.Argument(help="NIfTI, NRRD, MHA, competition .npz, or a DICOM folder.")
+OUT = typer.Option(help="Mask to write, on the image's grid.")
+BOX = typer.Option(help="Two corners z0,y0,x0,z1,y1,x1, both inclusive.")
+CLICK = typer.Option(help="z,y,x,+ to add here, z,y,x,- to remove; repeat it.")
+MM = typer.Option("--mm", help="Points are x,y,z in RAS millimetres, not voxels z,y,x.")
+MASK = typer.Option(help="Begin with this mask of another tool.")
+LABEL = typer.Option(help="Which label of --mask.")
+WINDOW = typer.Option(help=f"Intensities that are seen: {', '.join(WINDOWS)}.")
+MODALITY = typer.Option(help="CT, MR, PET, US or Microscopy, where the file is silent.")
+CHANNEL = typer.Option(help="Of a multi-channel image, from 0.")
+TIME = typer.Option("--time", help="Frame of a time series, from 0.")
+BASE = typer.Option(help="What makes the first mask: compact or segvol.")
+WEIGHTS = typer.Option(help="SegVol's weights, made by `weights import`.")
+OVERLAY = typer.Option(help="Picture to write (.png).")
+PROBABILITY = typer.Option(help="Probability map to write.")
+SESSION = typer.Option(help="Session file to write.")
+JOURNAL = typer.Option(help="New folder that survives a crash of this command.")
+
+Step = tuple[str, Callable[[], "NDArray[np.bool_]"]]
+Point = list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Files to write; None for those that nobody asked for."""
+
+    mask: Path
+    overlay: Path | None
+    probability: Path | None
+    session: Path | None
+
+    def check(self) -> None:
+        """Demand folders to write to, before anything is computed.
+
+        Raises:
+            InputError: one of them is missing.
+        """
+        for item in fields(self):
+            path: Path | None = getattr(self, item.name)
+            if path is not None and not path.absolute().parent.is_dir():
+                raise InputError(f"there is no folder {path.parent} for {path.name}; make it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Prompts as they were typed, in numbers."""
+
+    frame: Literal["voxel", "ras"]
+    box: tuple[Point, Point] | None
+    clicks: tuple[tuple[str, Point, bool], ...]
+
+
+def segment(
+    image: Annotated[Path, IMAGE],
+    out: Annotated[Path, OUT],
+    box: Annotated[str | None, BOX] = None,
+    click: Annotated[list[str] | None, CLICK] = None,
+    mm: Annotated[bool, MM] = False,
+    mask: Annotated[Path | None, MASK] = None,
+    label: Annotated[int | None, LABEL] = None,
+    window: Annotated[str, WINDOW] = "auto",
+    modality: Annotated[str | None, MODALITY] = None,
+    channel: Annotated[int | None, CHANNEL] = None,
+    frame: Annotated[int | None, TIME] = None,
+    model: ModelName = "default",
+    base: Annotated[str, BASE] = "compact",
+    weights: Annotated[Path | None, WEIGHTS] = None,
+    corrector: CorrectorName = "field",
+    device: DeviceName = "auto",
+    overlay: Annotated[Path | None, OVERLAY] = None,
+    probability: Annotated[Path | None, PROBABILITY] = None,
+    session: Annotated[Path | None, SESSION] = None,
+    journal: Annotated[Path | None, JOURNAL] = None,
+) -> None:
+    """Segment one structure from a box, from clicks, or from the mask of another tool."""
+    outputs = Outputs(out, overlay, probability, session)
+    outputs.check()
+    typed = typed_prompts(box, click or [], mm)
+    _check_choices(typed, mask, label, window, base, weights)
+    from segvol_gru.data.io import read_mask, read_volume
+    from segvol_gru.session.session import Session
+
+    volume = read_volume(image, channel=channel, time=frame, modality=modality)
+    given = None if mask is None else _one_label(read_mask(mask, volume), label)
+    with Session(
+        volume,
+        model,
+        device=device,
+        corrector=corrector,
+        window=WINDOWS[window],
+        journal=journal,
+    ) as live:
+        if weights is not None:
+            given = _segvol_mask(live, typed, weights, device)
+        _play(live, given, typed, only_clicks=weights is not None)
+        _write(live, outputs, WINDOWS[window])
+
+
+def typed_prompts(box: str | None, clicks: Sequence[str], mm: bool) -> Typed:
+    """Read prompts; whether they lie in the volume is for the session to say.
+
+    Raises:
+        InputError: a prompt is not of its form.
+    """
+    corners, read = None, []
+    if box is not None:
+        numbers = _numbers(box.split(","), 6)
+        if numbers is None:
+            raise InputError(f"box is {box!r}, wanted two corners as z0,y0,x0,z1,y1,x1.")
+        corners = numbers[:3], numbers[3:]
+    for text in clicks:
+        *place, sign = text.split(",")
+        point = _numbers(place, 3)
+        if point is None or sign.strip() not in SIGNS:
+            raise InputError(f"click is {text!r}, wanted z,y,x,+ or z,y,x,-.")
+        read.append((text, point, SIGNS[sign.strip()]))
+    return Typed("ras" if mm else "voxel", corners, tuple(read))
+
+
+def _numbers(parts: Sequence[str], count: int) -> Point | None:
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count else None
+
+
+def _check_choices(
+    typed: Typed,
+    mask: Path | None,
+    label: int | None,
+    window: str,
+    base: str,
+    weights: Path | None,
+) -> None:
+    """Refuse options that make no sense together."""
+    if typed.box is None and not typed.clicks and mask is None:
+        raise InputError("no prompt came; give --box, --click or --mask.")
+    if mask is not None and typed.box is not None:
+        raise InputError("--box and --mask both begin a structure; give one of them.")
+    if label is not None and mask is None:
+        raise InputError("--label names a label of --mask; give the mask too.")
+    if window not in WINDOWS:
+        raise InputError(f"window is {window!r}, wanted one of {', '.join(WINDOWS)}.")
+    if base not in ("compact", "segvol"):
+        raise InputError(f"base is {base!r}, wanted compact or segvol.")
+    if (base == "segvol") != (weights is not None):
+        raise InputError("--base segvol and --weights FILE belong together; give both.")
+    if weights is not None and mask is not None:
+        raise InputError("--mask begins the structure, so SegVol has nothing to do; leave it out.")
+
+
+def _one_label(labels: NDArray[np.integer], wanted: int | None) -> NDArray[np.bool_]:
+    """The mask of one label; of a mask with a single label no choice is needed."""
+    import numpy as np
+
+    present = [int(v) for v in np.unique(labels) if v]
+    if wanted is None and len(present) > 1:
+        raise InputError(f"the mask has the labels {present}; say which with --label.")
+    if wanted is not None and wanted not in present:
+        raise InputError(f"label is {wanted}, but the mask has {present}.")
+    mask: NDArray[np.bool_] = labels != 0 if wanted is None else labels == wanted
+    return mask
+
+
+def _segvol_mask(live: Session, typed: Typed, weights: Path, device: str) -> NDArray[np.bool_]:
+    """The first mask, by SegVol, from the box or else from all clicks."""
+    from segvol_gru.interfaces.large import segvol_mask
+    from segvol_gru.session.asked import asked_box, asked_click
+
+    volume = live.volume
+    box = None
+    if typed.box is not None:
+        box = asked_box(volume, *typed.box, typed.frame, lift=True)
+    clicks = [asked_click(volume, at, add, typed.frame) for _, at, add in typed.clicks]
+    return segvol_mask(volume, weights, box, [] if box else clicks, device)
+
+
+def _play(live: Session, given: NDArray[np.bool_] | None, typed: Typed, only_clicks: bool) -> None:
+    """Say everything to the session and print what came of it."""
+    steps: list[Step] = []
+    if given is not None:
+        steps.append(("first mask", lambda: live.start(given)))
+    if typed.box is not None and not only_clicks:
+        lo, hi = typed.box
+        steps.append(("box", lambda: live.box(lo, hi, frame=typed.frame)))
+    for text, at, positive in typed.clicks:
+        steps.append((f"click {text}", _clicking(live, at, positive, typed.frame)))
+    drawn = console.table("Steps", ["prompt", "voxels", "ml", "s"], numbers=["voxels", "ml", "s"])
+    for name, say in steps:
+        began = time.perf_counter()
+        voxels = int(say().sum())
+        drawn.add_row(name, *_size(live.volume, voxels), f"{time.perf_counter() - began:.2f}")
+    console.out.print(drawn)
+
+
+def _clicking(
+    live: Session, at: Point, positive: bool, frame: Literal["voxel", "ras"]
+) -> Callable[[], NDArray[np.bool_]]:
+    return lambda: live.click(at, positive, frame=frame)
+
+
+def _size(volume: Volume, voxels: int) -> tuple[str, str]:
+    d, h, w = volume.spacing_mm
+    return f"{voxels:,}", f"{voxels * d * h * w / 1000:.2f}"
+
+
+def _write(live: Session, outputs: Outputs, window: str) -> None:
+    """Write what was asked for."""
+    from segvol_gru.data.io import write_mask, write_probability
+    from segvol_gru.data.preprocess import window_for
+    from segvol_gru.prompts import Box, Click
+
+    mask, volume = live.mask, live.volume
+    write_mask(outputs.mask, mask, volume)
+    if outputs.probability is not None:
+        write_probability(outputs.probability, live.probability, volume)
+    if outputs.overlay is not None:
+        from segvol_gru.interfaces.picture import Panel, draw
+
+        box = next((p for p in reversed(live.history) if isinstance(p, Box)), None)
+        clicks = tuple(p for p in live.history if isinstance(p, Click))
+        seen = window_for(volume, window, box)
+        draw(outputs.overlay, volume, seen, [Panel("mask", mask, clicks)], box=box)
+    if outputs.session is not None:
+        live.save(outputs.session)
+    for item in fields(outputs):
+        path = getattr(outputs, item.name)
+        if path is not None:
+            console.out.print(f"wrote {item.name} {path}", markup=False, soft_wrap=True)
+    if not mask.any():
+        console.refuse("the mask is empty: nothing was found; try a click on the structure.")

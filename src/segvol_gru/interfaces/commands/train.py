@@ -1,0 +1,77 @@
+"""`train` and `export`: from a recipe to weight files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segvol_gru.errors import InputError
+from segvol_gru.interfaces import console
+
+
+def train(
+    config: Annotated[
+        str, typer.Argument(help="A TOML recipe, or a shipped one: base, field, paper, finetune.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; training goes on where it ended.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with manifest.csv and cases/*.npz.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Begin with the weights of this run, model folder or default."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many of them.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that draw examples.", min=0)] = 1,
+) -> None:
+    """Train the base, or a corrector on a trained base."""
+    _require_fabric()
+    from segvol_gru.training.recipe import read_recipe
+    from segvol_gru.training.run import train as run_recipe
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device is {device!r}, wanted auto, cpu or cuda.")
+    recipe = read_recipe(config)
+    run_recipe(recipe, data, out, start, accelerator=device, devices=devices, workers=workers)
+    console.out.print(f"trained {recipe.loop.steps} steps; log and checkpoint are in {out}")
+    console.out.print(f"next: segvol-gru export {out} --out MODEL", markup=False)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="The --out folder of a training run.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write, for --model.")],
+    corrector_only: Annotated[
+        bool, typer.Option("--corrector-only", help="Leave the base in the folder as it is.")
+    ] = False,
+    figures: Annotated[
+        Path | None, typer.Option(help="summary.json of an evaluation, for the model card.")
+    ] = None,
+    commit: Annotated[str, typer.Option(help="The commit that trained it.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="Of the weights.")] = "CC BY-SA 4.0",
+) -> None:
+    """Write the weights of a training run with their model card."""
+    _require_fabric()
+    from segvol_gru.training.export import export as write
+
+    written = write(
+        run,
+        out,
+        base=not corrector_only,
+        figures=figures,
+        commit=commit,
+        licence=licence,
+    )
+    for path in written:
+        size = path.stat().st_size / 2**20
+        console.out.print(f"wrote {path} ({size:.1f} MB)", highlight=False, markup=False)
+
+
+def _require_fabric() -> None:
+    """Training needs one package more than the rest."""
+    from importlib.util import find_spec
+
+    if find_spec("lightning_fabric") is None:
+        raise InputError('training needs lightning-fabric: pip install "segvol-gru[train]".')

