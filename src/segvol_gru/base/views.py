@@ -193,12 +193,13 @@ class Views:
         if not parts:
             return self.crop.field(whole, coarse.logits)
         region = reduce(Region.union, parts)
-        logits = coarse.render(region)
-        total, count = torch.zeros_like(logits), torch.zeros_like(logits)
+        total, count = torch.zeros(region.size), torch.zeros(region.size)
         for view, ask in plan.windows:
             inner = view.inside(whole.size)
             window = self.model.upsample(answers[view, ask])[0, 0]
             total[inner.slices(region.lo)] += window[inner.slices(view.lo)]
             count[inner.slices(region.lo)] += 1
-        logits = torch.where(count > 0, total / count.clamp(min=1), logits)
+        logits = total / count.clamp(min=1)
+        if not bool(count.all()):  # rendering the whole crop is the dearest step of a small click
+            logits = torch.where(count > 0, logits, coarse.render(region))
         return self.crop.field(region, logits)
