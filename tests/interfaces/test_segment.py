@@ -13,7 +13,7 @@ import segvol_gru as sg
 from segvol_gru.data.io import read_mask, read_volume, write_mask
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.cli import app
-from segvol_gru.interfaces.commands.segment import typed_prompts
+from segvol_gru.interfaces.typed import typed_prompts
 
 BOX = "4,5,6,15,17,20"
 CORNERS = ((4, 5, 6), (15, 17, 20))

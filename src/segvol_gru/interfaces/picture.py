@@ -27,6 +27,7 @@ from segvol_gru.simulate import BoolArray, bounds_of
 from segvol_gru.volume import Volume
 
 MARGIN_MM = 15.0  # seen around the structure
+NEAR_VOX = 2  # clicks at most as far from a plane count as lying in it
 PANEL_INCH = 2.4
 MASK = "#00c8a0"
 REFERENCE = "#ffd23c"
@@ -43,7 +44,7 @@ class Panel:
     Attributes:
         title: its heading.
         mask: (D, H, W) bool, drawn as a filled outline.
-        clicks: shown where they lie in the plane or within two voxels of it.
+        clicks: those far from a plane are drawn thinner on it.
     """
 
     title: str
@@ -163,10 +164,11 @@ class _Plane:
             corners = ([left, right, right, left, left], [top, top, bottom, bottom, top])
             axes.plot(*corners, color=BOX, linewidth=0.7, linestyle=":")
         for click in panel.clicks:
-            if abs(click.at[self.axis] - self.at) <= 2:
-                x, y = self.point(click.at)
-                colour, mark = (ADD, "+") if click.positive else (REMOVE, "x")
-                axes.plot(x, y, mark, color=colour, markersize=7, markeredgewidth=1.8)
+            near = abs(click.at[self.axis] - self.at) <= NEAR_VOX
+            x, y = self.point(click.at)
+            colour, mark = (ADD, "+") if click.positive else (REMOVE, "x")
+            width, alpha = (1.8, 1.0) if near else (1.0, 0.5)
+            axes.plot(x, y, mark, color=colour, ms=7, markeredgewidth=width, alpha=alpha)
         self._letter(axes)
 
     def _letter(self, axes: Any) -> None:
@@ -211,7 +213,8 @@ def _view(
     centre = np.clip((lo + hi) // 2, lo, hi - 1)
     if bounds is not None:  # the plane with most of the structure
         areas = [seen.sum(axis=tuple(b for b in range(3) if b != a)) for a in range(3)]
-        centre = np.array([int(np.argmax(area)) for area in areas])
+        fullest = [np.flatnonzero(area == area.max()) for area in areas]
+        centre = np.array([int(at[len(at) // 2]) for at in fullest])
     return _index(lo), _index(hi), _index(centre)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces import console
 from segvol_gru.interfaces.options import CorrectorName, DeviceName, ModelName
+from segvol_gru.interfaces.typed import Frame, Point, Typed, typed_prompts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,6 @@ WINDOWS = {
     "percentile": "percentile",
     "none": "none",
 }
-SIGNS = {"+": True, "-": False}
 IMAGE = typer.Argument(help="NIfTI, NRRD, MHA, competition .npz, or a DICOM folder.")
 OUT = typer.Option(help="Mask to write, on the image's grid.")
 BOX = typer.Option(help="Two corners z0,y0,x0,z1,y1,x1, both inclusive.")
@@ -50,7 +50,6 @@ SESSION = typer.Option(help="Session file to write.")
 JOURNAL = typer.Option(help="New folder that survives a crash of this command.")
 
 Step = tuple[str, Callable[[], "NDArray[np.bool_]"]]
-Point = list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +71,6 @@ class Outputs:
             path: Path | None = getattr(self, item.name)
             if path is not None and not path.absolute().parent.is_dir():
                 raise InputError(f"there is no folder {path.parent} for {path.name}; make it.")
-
-
-@dataclass(frozen=True, slots=True)
-class Typed:
-    """Prompts as they were typed, in numbers."""
-
-    frame: Literal["voxel", "ras"]
-    box: tuple[Point, Point] | None
-    clicks: tuple[tuple[str, Point, bool], ...]
 
 
 def segment(
@@ -127,35 +117,6 @@ def segment(
             given = _segvol_mask(live, typed, weights, device)
         _play(live, given, typed, only_clicks=weights is not None)
         _write(live, outputs, WINDOWS[window])
-
-
-def typed_prompts(box: str | None, clicks: Sequence[str], mm: bool) -> Typed:
-    """Read prompts; whether they lie in the volume is for the session to say.
-
-    Raises:
-        InputError: a prompt is not of its form.
-    """
-    corners, read = None, []
-    if box is not None:
-        numbers = _numbers(box.split(","), 6)
-        if numbers is None:
-            raise InputError(f"box is {box!r}, wanted two corners as z0,y0,x0,z1,y1,x1.")
-        corners = numbers[:3], numbers[3:]
-    for text in clicks:
-        *place, sign = text.split(",")
-        point = _numbers(place, 3)
-        if point is None or sign.strip() not in SIGNS:
-            raise InputError(f"click is {text!r}, wanted z,y,x,+ or z,y,x,-.")
-        read.append((text, point, SIGNS[sign.strip()]))
-    return Typed("ras" if mm else "voxel", corners, tuple(read))
-
-
-def _numbers(parts: Sequence[str], count: int) -> Point | None:
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        return None
-    return numbers if len(numbers) == count else None
 
 
 def _check_choices(
@@ -228,7 +189,7 @@ def _play(live: Session, given: NDArray[np.bool_] | None, typed: Typed, only_cli
 
 
 def _clicking(
-    live: Session, at: Point, positive: bool, frame: Literal["voxel", "ras"]
+    live: Session, at: Point, positive: bool, frame: Frame
 ) -> Callable[[], NDArray[np.bool_]]:
     return lambda: live.click(at, positive, frame=frame)
 
