@@ -44,16 +44,18 @@ class ExampleConfig:
 
     cells: int = 64
     """Cells along each axis."""
-    synthetic_share: float = 0.25
+    synthetic_share: float = 0.15
     """Share of synthetic volumes."""
-    starts: tuple[float, float, float, float] = (0.5, 0.14, 0.14, 0.22)
+    starts: tuple[float, float, float, float] = (0.58, 0.12, 0.12, 0.18)
     """Weights of: tight box, jittered box, box of one slice (competition, 2-D), no box."""
     jitter: float = 0.1
     """Largest error of a jittered box's face, as a share of the box."""
     exact_framing: float = 0.5
     """Share of boxes framed exactly as at inference; the rest are framed at random."""
-    rotate: float = 0.4
+    rotate: float = 0.3
     """Share of examples turned by up to `max_angle`."""
+    exchange: float = 0.25
+    """Share of examples whose axes change places."""
     max_angle: float = 0.35
     """Radians."""
 
@@ -188,7 +190,7 @@ def _turn(config: ExampleConfig, generator: np.random.Generator) -> Tensor:
             plane[[a, b], [a, b]] = np.cos(angle)
             plane[a, b], plane[b, a] = -np.sin(angle), np.sin(angle)
             matrix = matrix @ plane
-    order = generator.permutation(3) if generator.random() < 0.5 else np.arange(3)
+    order = generator.permutation(3) if generator.random() < config.exchange else np.arange(3)
     flip = np.where(generator.random(3) < 0.5, -1.0, 1.0)
     return torch.from_numpy((matrix * flip)[:, order].astype(np.float32))
 
