@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segvol_gru.base.authors import authors_blocks
 from segvol_gru.base.prompt_encoder import PromptEncoder
 from segvol_gru.base.segvol import (
     PRESETS,
     SMALL,
     SegVol,
     SegVolConfig,
-    authors_blocks,
     describe,
     random_segvol,
 )

@@ -10,13 +10,13 @@ import torch
 
 from segvol_gru.base.segvol import SMALL
 from segvol_gru.base.text import (
-    MERGES,
     TextConfig,
     TextEncoder,
-    Vocabulary,
     load_vectors,
     save_vectors,
+    text_vector,
 )
+from segvol_gru.base.vocabulary import MERGES, Vocabulary
 from segvol_gru.errors import InputError
 
 START, END = 62, 63  # of the small tower
@@ -100,7 +100,7 @@ def test_vectors_are_kept_in_a_file(tower: TextEncoder, tmp_path: Path) -> None:
         load_vectors(path, SMALL.width)
 
 
-def test_vectors_come_from_names(merges: Path) -> None:
+def test_vectors_come_from_names(merges: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     narrow = TextConfig(width=8, layers=1, heads=2, hidden=8)
     encoder = TextEncoder(narrow, SMALL.width).eval()
@@ -108,3 +108,11 @@ def test_vectors_come_from_names(merges: Path) -> None:
     assert list(vectors) == ["liver", "spleen"]
     assert vectors["liver"].shape == (1, SMALL.width)
     assert not torch.equal(vectors["liver"], vectors["spleen"])
+    assert torch.equal(text_vector("liver", merges, encoder, SMALL.width), vectors["liver"])
+    kept = tmp_path / "vectors.safetensors"
+    save_vectors(kept, vectors)
+    assert torch.equal(text_vector("liver", kept, None, SMALL.width), vectors["liver"])
+    with pytest.raises(InputError, match="no vector for 'aorta', only for liver, spleen"):
+        text_vector("aorta", kept, None, SMALL.width)
+    with pytest.raises(InputError, match="no text tower"):
+        text_vector("aorta", merges, None, SMALL.width)

@@ -184,6 +184,21 @@ def test_the_field_lies_in_the_volume(small_model: SegVol, crop: Crop) -> None:
     assert not here.logits.is_inference()
 
 
+def test_a_crop_thinner_than_the_window_is_padded(small_model: SegVol) -> None:
+    image = torch.rand(5, 30, 200, generator=torch.Generator().manual_seed(4))
+    views = fresh(small_model, Crop(image))
+    plan = Planner(views.crop.whole, SMALL.image, Box((1, 3, 20), (3, 20, 180)), (), None).plan(
+        torch.zeros(SMALL.image, dtype=torch.bool)
+    )
+    assert [view.lo for view, _ in plan.windows] == [(-5, -17, x) for x in (20, 68, 85)]
+    look = views._look(plan.windows[0][0])
+    assert torch.equal(look[5:10, 17:47], image[:, :, 20:116])
+    assert float(look.sum()) == pytest.approx(float(image[:, :, 20:116].sum()), rel=1e-5)
+    field = views.segment(Box((1, 3, 20), (3, 20, 180)))
+    assert field.region.inside((5, 30, 200)) == field.region
+    assert field.logits.isfinite().all()
+
+
 def test_text_is_a_prompt(small_model: SegVol, crop: Crop) -> None:
     vectors = torch.randn(2, 1, SMALL.width, generator=torch.Generator().manual_seed(0))
     views = fresh(small_model, crop)

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segvol_gru.base.segvol import SMALL, SegVol, authors_blocks, random_segvol
+from segvol_gru.base.authors import authors_blocks
+from segvol_gru.base.segvol import SMALL, SegVol, random_segvol
 from segvol_gru.base.weights import POSITION_IDS, import_checkpoint, load_segvol, save_segvol
 from segvol_gru.errors import InputError
 

@@ -20,15 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segvol_gru.base.authors import authors_blocks
 from segvol_gru.base.mask_decoder import MaskDecoder
 from segvol_gru.base.prompt_encoder import FourierCode, PromptEncoder
 from segvol_gru.base.text import TextConfig, TextEncoder
 from segvol_gru.base.vit import ImageEncoder
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
-
-AUTHORS_ROUNDS = 5  # GRU blocks of the paper's authors, one per click
-AUTHORS_POINTS = 400  # 2K sampled voxels
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,30 +186,6 @@ class SegVol(nn.Module):
         """(P, 1, ...) logits -> (P, 1, D, H, W) float32 logits on the network's frame."""
         return F.interpolate(
             low_res_logits.float(), self.config.image, mode="trilinear", align_corners=False
-        )
-
-
-class AuthorsBlock(nn.Module):
-    """One of the five GRU blocks in the paper authors' checkpoints: names and sizes only.
-
-    Declared so that their files can be checked and their parameters counted. It is never run:
-    their code writes its answer to the wrong voxels, and their inference leaves it out.
-
-    Source: MoriiHuang/SegVol_GRU_Correction@9ce4d48, segvol/segvol_gru_correction.py.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        features, hidden = 8 * AUTHORS_POINTS // 2, 5 * AUTHORS_POINTS
-        self.gru = nn.GRU(features, hidden, batch_first=True)
-        self.fc_prob = nn.Linear(hidden + 3 * AUTHORS_POINTS, AUTHORS_POINTS)
-
-
-def authors_blocks() -> nn.ModuleDict:
-    """The tensors that the authors' GRU form holds beyond SegVol's, without memory."""
-    with torch.device("meta"):
-        return nn.ModuleDict(
-            {"gru_blocks": nn.ModuleList(AuthorsBlock() for _ in range(AUTHORS_ROUNDS))}
         )
 
 

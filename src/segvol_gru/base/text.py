@@ -1,4 +1,4 @@
-"""Text prompts: CLIP's text tower, its vocabulary, and text vectors kept in a file.
+"""Text prompts: CLIP's text tower, and text vectors kept in a file.
 
 The tower has 63 M frozen parameters and is needed only to turn a name into a vector, so it is
 optional: vectors computed once can be saved and used without it.
@@ -10,12 +10,8 @@ Source: Radford et al. 2021, arXiv 2103.00020 (text tower of ViT-B/32); BAAI-DCA
 
 from __future__ import annotations
 
-import gzip
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -24,12 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from segvol_gru.base.vocabulary import Vocabulary
 from segvol_gru.errors import InputError
 
 TEMPLATE = "A computerized tomography of a {}."
 FORMAT = "segvol-gru text vectors 1"
-MERGES = 49152 - 256 - 2  # of the 49408 tokens, 512 are bytes and 2 mark start and end
-WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,81 +161,6 @@ class TextEncoder(nn.Module):
         }
 
 
-class Vocabulary:
-    """CLIP's byte-pair encoding from the one file that defines it.
-
-    Args:
-        path: `merges.txt` as shipped beside CLIP, or `bpe_simple_vocab_16e6.txt.gz`.
-
-    Raises:
-        InputError: the file is not such a list.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            lines = raw.decode().split("\n")[1 : MERGES + 1]
-        except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be read as CLIP's merges.txt: {error}.") from error
-        merges = [tuple(line.split()) for line in lines]
-        if len(merges) < MERGES or any(len(pair) != 2 for pair in merges):
-            raise InputError(
-                f"{path} holds {len(merges)} lines, wanted a header and {MERGES} pairs; "
-                "give the merges.txt of openai/clip-vit-base-patch32."
-            )
-        letters = list(_letters().values())
-        tokens = [*letters, *(c + "</w>" for c in letters), *("".join(pair) for pair in merges)]
-        self._ids = {token: i for i, token in enumerate([*tokens, "<start>", "<end>"])}
-        self._ranks = {pair: i for i, pair in enumerate(merges)}
-
-    def tokens(self, text: str, positions: int = 77) -> Tensor:
-        """Encode one text.
-
-        Args:
-            text: any text; lower-cased, white space collapsed.
-            positions: longest result.
-
-        Returns:
-            (1, T) int64 with start and end marks.
-
-        Raises:
-            InputError: the text is too long.
-        """
-        ids = [self._ids["<start>"]]
-        for word in WORDS.findall(" ".join(text.lower().split())):
-            ids += [self._ids[piece] for piece in self._pieces(word)]
-        ids.append(self._ids["<end>"])
-        if len(ids) > positions:
-            raise InputError(
-                f"text {text!r} has {len(ids)} tokens, more than {positions}; shorten it."
-            )
-        return torch.tensor([ids])
-
-    def _pieces(self, word: str) -> list[str]:
-        """Merge the two neighbours of lowest rank until none is in the list."""
-        pieces = [_letters()[byte] for byte in word.encode()]
-        pieces[-1] += "</w>"
-        while len(pieces) > 1:
-            best = min(pairwise(pieces), key=lambda pair: self._ranks.get(pair, MERGES))
-            if best not in self._ranks:
-                break
-            merged, i = [], 0
-            while i < len(pieces):
-                joined = tuple(pieces[i : i + 2]) == best
-                merged.append("".join(best) if joined else pieces[i])
-                i += 1 + joined
-            pieces = merged
-        return pieces
-
-
-@cache
-def _letters() -> dict[int, str]:
-    """A printable character for every byte, printable bytes first, as CLIP orders them."""
-    kept = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(256) if byte not in kept]
-    return {byte: chr(byte) for byte in kept} | {b: chr(256 + i) for i, b in enumerate(rest)}
-
-
 def save_vectors(path: Path, vectors: Mapping[str, Tensor]) -> None:
     """Keep text vectors, so that the tower and its vocabulary are not needed again.
 
@@ -279,3 +199,34 @@ def load_vectors(path: Path, width: int) -> dict[str, Tensor]:
             f"(1, {width}); compute the vectors with the network they are used with."
         )
     return vectors
+
+
+def text_vector(name: str, source: Path, encoder: TextEncoder | None, width: int) -> Tensor:
+    """The vector of an anatomical name, from whichever file there is.
+
+    Args:
+        name: for example "liver".
+        source: text vectors (`.safetensors`), or CLIP's vocabulary.
+        encoder: the network's text tower; needed with a vocabulary.
+        width: E of the network.
+
+    Returns:
+        (1, E) float32.
+
+    Raises:
+        InputError: the name is not among the vectors, or there is no tower to compute it.
+    """
+    if source.suffix == ".safetensors":
+        vectors = load_vectors(source, width)
+        if name not in vectors:
+            raise InputError(
+                f"{source} has no vector for {name!r}, only for {', '.join(sorted(vectors))}; "
+                "choose one of them or give CLIP's vocabulary."
+            )
+        return vectors[name]
+    if encoder is None:
+        raise InputError(
+            f"the weights have no text tower to read {name!r} with; import a checkpoint that "
+            "has one, or give a file of text vectors."
+        )
+    return encoder.vectors([name], Vocabulary(source))[name]

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from segvol_gru.base.authors import authors_blocks
 from segvol_gru.base.checkpoint import read_checkpoint
-from segvol_gru.base.segvol import SegVol, SegVolConfig, authors_blocks
+from segvol_gru.base.segvol import SegVol, SegVolConfig
 from segvol_gru.errors import InputError
 
 FORMAT = "segvol-gru segvol 1"
