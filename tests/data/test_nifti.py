@@ -191,3 +191,16 @@ def test_singular_geometry_is_refused(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(InputError, match="repair the header"):
         read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(108, 0.0), (108, 1e30), (108, -1e30), (108, 2.0**40), (112, 1e38)]
+)
+def test_wild_offsets_and_slopes_are_refused(tmp_path, place, value):
+    path = save(tmp_path / "a.nii", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    raw = bytearray(path.read_bytes())
+    raw[place : place + 4] = np.float32(value).tobytes()
+    raw[116:120] = np.float32(0.5).tobytes()  # the intercept
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="cannot read"):
+        read_volume(path)

@@ -22,9 +22,18 @@ from segvol_gru.grid import FileHeader, Grid, affine_from_ijk
 from segvol_gru.volume import Volume
 
 MM_PER_UNIT = {1: 1e3, 3: 1e-3}  # metres, microns; every other code is taken for mm
-UNREADABLE = (HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
+UNREADABLE = (
+    HeaderDataError,
+    WrapStructError,
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    zlib.error,
+)
 NIFTI2_SIZES = (540, 0x1C020000)  # the header size that starts a file, in either byte order
 CHUNK = 2**20
+MAX_OFFSET = 2**28  # extensions of more bytes are damage
 GZIP_LEVEL = 3
 """Masks shrink a hundredfold at any level; higher ones only cost time."""
 
@@ -116,7 +125,10 @@ def _read(path: Path, stream: io.BufferedIOBase) -> tuple[bytes, Any, NDArray[An
     shape = tuple(int(n) for n in header.get_data_shape())
     dtype = header.get_data_dtype()
     check_size(path, shape, math.prod(shape) * dtype.itemsize, path.stat().st_size)
-    stream.read(max(header.get_data_offset() - len(raw), 0))
+    offset = header.get_data_offset()
+    if not len(raw) <= offset <= MAX_OFFSET:
+        raise ValueError(f"the voxels start at byte {offset}")
+    stream.read(offset - len(raw))
     data = bytearray(math.prod(shape) * dtype.itemsize)
     view = memoryview(data)
     while view and (count := stream.readinto(view)):
@@ -144,8 +156,9 @@ def _scaled(raw: NDArray[Any], slope: float | None, inter: float | None) -> NDAr
             return exact
     real = np.result_type(raw.dtype, np.float32)
     scaled: NDArray[Any] = raw.astype(real)
-    scaled *= real.type(slope)
-    scaled += real.type(inter)
+    with np.errstate(over="raise"):  # a slope as large is damage
+        scaled *= real.type(slope)
+        scaled += real.type(inter)
     return scaled
 
 
