@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -82,10 +83,6 @@ class Blobs:
     def __contains__(self, key: str) -> bool:
         return key in self._held or key in self._places
 
-    def on_disk(self, key: str) -> bool:
-        """Whether the bytes have a place of their own outside memory."""
-        return key in self._places
-
     def found_at(self, key: str, place: Place) -> None:
         """Say where on disk the bytes of a name lie."""
         self._places[key] = place
@@ -113,6 +110,7 @@ class Blobs:
     def _spill(self, data: bytes) -> Place:
         if self._overflow is None:
             self._overflow = tempfile.TemporaryFile(prefix="segvol-gru-")  # noqa: SIM115
+            weakref.finalize(self, self._overflow.close)
         offset = self._overflow.seek(0, 2)
         self._overflow.write(data)
         return Place(self._overflow, offset, len(data))

@@ -9,6 +9,7 @@ cuts off.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = (folder / EVENTS).open("r+b", buffering=0)
+        weakref.finalize(self, self._file.close)
         self._written: set[str] = set()
         self._end = 0
         try:
@@ -149,12 +151,11 @@ class Journal:
         self._file.close()
 
     def _replay(self, blobs: Blobs) -> list[Command]:
-        commands, size = [], self._file.seek(0, os.SEEK_END)
-        self._file.seek(0)
-        for record in read_records(self._file, size):
+        commands = []
+        for record in read_records(self._file, self._file.seek(0, os.SEEK_END)):
             for blob, offset in zip(record.blobs, record.offsets, strict=True):
                 self._learn(blobs.put(blob), blobs, offset, len(blob))
-            self._end = self._file.seek(record.end)
+            self._end = record.end
             commands.append(record.command)
         self._file.truncate(self._end)
         os.fsync(self._file.fileno())

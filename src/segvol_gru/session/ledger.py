@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from segvol_gru.prompts import Index
 from segvol_gru.session.blobs import Blobs
 from segvol_gru.session.journal import Journal
-from segvol_gru.session.log import Add, Command, Prompted, Remove, Scene, apply
+from segvol_gru.session.log import Add, Command, Prompted, Remove, Scene, apply, commands_of
 from segvol_gru.session.snapshot import check
 
 FIRST = "object 1"
@@ -59,6 +59,16 @@ class Ledger:
             scene = apply(scene, command)
         self.scene = scene
         self._forget()
+
+    def attach(self, journal: Journal) -> None:
+        """Write everything so far into a new journal, and all that follows.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        for command in commands_of(self.scene) if self.scene.tracks else ():
+            journal.append(command, self.blobs)
+        self.journal = journal
 
     def begin(self) -> None:
         """Add the first object to a scene that has none."""

@@ -4,7 +4,7 @@
     volume.raw     the voxels in C order
     events         one record per command, each complete or not there
 
-    record = size of the body (uint64) | CRC-32 of the body | CRC-32 of the 12 bytes before
+    record = "SGRU" | size of the body (uint64) | CRC-32 of the body | CRC-32 of the 16 bytes before
              body = size of the text (uint32) | text, JSON: command, sizes of blobs | blobs
 
 All numbers are little-endian. The text says its own version, so a later release goes on with an
@@ -32,7 +32,8 @@ from segvol_gru.volume import Modality, Volume
 
 VERSION = 1
 HEADER, VOXELS, EVENTS = "session.json", "volume.raw", "events"
-FRAME = struct.Struct("<QI")
+MARK = b"SGRU"
+FRAME = struct.Struct("<4sQI")
 CHECKSUM = struct.Struct("<I")
 START = FRAME.size + CHECKSUM.size
 Json = dict[str, Any]
@@ -167,7 +168,7 @@ def dump_record(command: Command, blobs: Collection[bytes]) -> tuple[list[bytes]
     crc = 0
     for piece in body:
         crc = zlib.crc32(piece, crc)
-    frame = FRAME.pack(sum(map(len, body)), crc)
+    frame = FRAME.pack(MARK, sum(map(len, body)), crc)
     offsets, at = [], START + CHECKSUM.size + len(text)
     for blob in blobs:
         offsets.append(at)
@@ -179,30 +180,36 @@ def read_records(stream: IO[bytes], size: int) -> Iterator[Record]:
     """Read records until the end or a torn one: the prompt in flight when the power went.
 
     Args:
-        stream: at the first record.
+        stream: of records, seekable.
         size: bytes of the stream.
 
     Raises:
-        InputError: a record is damaged though it was complete once.
+        InputError: a record is damaged, not torn: whole ones follow.
     """
     at = 0
-    while size - at >= START:
-        start = stream.read(START)
-        length, crc = FRAME.unpack_from(start)
-        if CHECKSUM.unpack_from(start, FRAME.size)[0] != zlib.crc32(start[: FRAME.size]):
-            if any(start) or any(stream.read()):
-                raise InputError(f"events are damaged at byte {at}; restore them from a backup.")
-            return  # space that the file system had granted but not filled
-        end = at + START + length
-        if end > size:
-            return
-        body = stream.read(length)
-        if zlib.crc32(body) != crc:
-            if end < size:
-                raise InputError(f"events are damaged at byte {at}; restore them from a backup.")
-            return
+    while (body := _body(stream, at, size)) is not None:
         yield _record(body, at + START)
-        at = end
+        at += START + len(body)
+    stream.seek(at)
+    tail = stream.read()
+    following = tail.find(MARK, 1)
+    while following > 0:
+        if _body(stream, at + following, size) is not None:
+            raise InputError(f"events are damaged at byte {at}; restore them from a backup.")
+        following = tail.find(MARK, following + 1)
+
+
+def _body(stream: IO[bytes], at: int, size: int) -> bytes | None:
+    """The body of the record at an offset; None if there is no whole record."""
+    stream.seek(at)
+    start = stream.read(START)
+    if len(start) < START or CHECKSUM.unpack_from(start, FRAME.size)[0] != zlib.crc32(start[:-4]):
+        return None
+    mark, length, crc = FRAME.unpack_from(start)
+    if mark != MARK or at + START + length > size:
+        return None
+    body = stream.read(length)
+    return body if len(body) == length and zlib.crc32(body) == crc else None
 
 
 def _record(body: bytes, at: int) -> Record:

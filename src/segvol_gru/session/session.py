@@ -16,7 +16,6 @@ call. Different sessions may run side by side, also with one `Model`.
 
 from __future__ import annotations
 
-import weakref
 from os import PathLike
 from pathlib import Path
 from typing import Self
@@ -40,7 +39,7 @@ from segvol_gru.session.blobs import Blobs
 from segvol_gru.session.engine import Engine, WindowChoice, header_of, make_engine
 from segvol_gru.session.journal import Journal
 from segvol_gru.session.ledger import Ledger
-from segvol_gru.session.log import Event, Prompt, Prompted, Seed, commands_of
+from segvol_gru.session.log import Event, Prompt, Prompted, Seed
 from segvol_gru.session.objects import BoolArray, Objects
 from segvol_gru.session.records import Header
 from segvol_gru.session.snapshot import Snapshot, Step, freeze, thaw
@@ -89,14 +88,13 @@ class Session(Objects):
         header = header_of(engine, model, corrector)
         ledger = Ledger(Blobs(undo_memory_mb * MB))
         if journal is not None:
-            ledger.journal = Journal.create(Path(journal), header, volume)
+            ledger.attach(Journal.create(Path(journal), header, volume))
         self._set_up(engine, header, ledger)
 
     def _set_up(self, engine: Engine, header: Header, ledger: Ledger) -> None:
         super().__init__(ledger, engine.volume.shape)
         self._engine, self._header = engine, header
         self._live: tuple[Snapshot, Step] | None = None
-        self._finalizer = weakref.finalize(self, ledger.close)
         ledger.begin()
 
     @classmethod
@@ -125,13 +123,9 @@ class Session(Objects):
         ledger = Ledger(Blobs(undo_memory_mb * MB))
         header, volume, commands = read_session(Path(path), ledger.blobs)
         ledger.replay(commands, volume.shape)
-        engine, header = _reopened(volume, header, model, device)
+        session = cls._restored(ledger, volume, header, model, device)
         if journal is not None:
-            ledger.journal = Journal.create(Path(journal), header, volume)
-            for command in commands_of(ledger.scene):
-                ledger.journal.append(command, ledger.blobs)
-        session = cls.__new__(cls)
-        session._set_up(engine, header, ledger)
+            ledger.attach(Journal.create(Path(journal), session._header, volume))
         return session
 
     @classmethod
@@ -158,12 +152,26 @@ class Session(Objects):
         ledger.journal, header, volume, commands = Journal.open(Path(journal), ledger.blobs)
         try:
             ledger.replay(commands, volume.shape)
-            engine, header = _reopened(volume, header, model, device)
+            return cls._restored(ledger, volume, header, model, device)
         except InputError:
-            ledger.close()
+            ledger.close()  # others may open the journal at once
             raise
+
+    @classmethod
+    def _restored(
+        cls,
+        ledger: Ledger,
+        volume: Volume,
+        header: Header,
+        model: ModelChoice | None,
+        device: str,
+    ) -> Self:
+        chosen = header.model if model is None else model
+        if chosen is None:
+            raise InputError("the session was made with a Model from memory; pass it as `model`.")
+        engine = make_engine(volume, chosen, header.corrector, header.window, device)
         session = cls.__new__(cls)
-        session._set_up(engine, header, ledger)
+        session._set_up(engine, header_of(engine, chosen, header.corrector), ledger)
         return session
 
     def save(self, path: StrPath) -> None:
@@ -179,7 +187,7 @@ class Session(Objects):
 
     def close(self) -> None:
         """Let go of files and memory; the session cannot be used any more."""
-        self._finalizer()
+        self._ledger.close()
 
     def __enter__(self) -> Self:
         return self
@@ -305,14 +313,3 @@ class Session(Objects):
         mask = np.zeros(self.volume.shape, dtype=np.bool_)
         mask[shown.region.slices()] = shown.logits.numpy()
         return mask
-
-
-def _reopened(
-    volume: Volume, header: Header, model: ModelChoice | None, device: str
-) -> tuple[Engine, Header]:
-    """The engine of a session read from disk, and what is written about it from now on."""
-    chosen = header.model if model is None else model
-    if chosen is None:
-        raise InputError("the session was made with a Model from memory; pass it as `model`.")
-    engine = make_engine(volume, chosen, header.corrector, header.window, device)
-    return engine, header_of(engine, chosen, header.corrector)

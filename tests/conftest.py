@@ -1,0 +1,28 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tiny import tiny_model, tiny_volume
+
+from segvol_gru.pipeline import Model
+from segvol_gru.session.session import Session
+from segvol_gru.volume import Volume
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def volume() -> Volume:
+    return tiny_volume()
+
+
+@pytest.fixture
+def session(volume: Volume, model: Model) -> Iterator[Session]:
+    with Session(volume, model, device="cpu") as live:
+        yield live
