@@ -6,75 +6,62 @@ exactly, and ranks take every n-th index.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from segvol_gru.data.dataset import LoadedCase, group_by_dataset
+from segvol_gru.data.dataset import Case, LoadedCase, group_by_dataset
 from segvol_gru.data.phantoms import phantom_image, phantom_labels
-from segvol_gru.region import Region
-from segvol_gru.simulate import next_click, random_error_click
+from segvol_gru.prompts import Index
+from segvol_gru.training.draw import Example, ExampleConfig, Structure, Voxels, draw_example
 
 PHANTOM_SHAPE = (72, 72, 72)
 MIN_CELLS = 30  # a region that shows less of its target than this is drawn again
 
 
-class Example(TypedDict):
-    """One training example; see `CellPrompts` for the prompts."""
+class TrainingCase(Protocol):
+    """A `LoadedCase`, or the same without its arrays in memory."""
 
-    image: Tensor  # (1, D, H, W) float32, zero mean, unit deviation
-    target: Tensor  # (1, D, H, W) float32 in {0, 1}
-    box: Tensor  # (6,) float32 outer faces in cells, NaN without a box
-    tight: Tensor  # () float32
-    point: Tensor  # (3,) float32 first click of a start without a box
-    label: Tensor  # () int64: 1 where there is such a click, else -1
-    index: Tensor  # () int64: which example this is; seeds its clicks
+    @property
+    def case(self) -> Case:
+        """Its manifest row."""
 
+    @property
+    def image(self) -> Voxels:
+        """(D, H, W) uint8."""
 
-@dataclass(frozen=True)
-class ExampleConfig:
-    """How examples are drawn."""
+    @property
+    def labels(self) -> Voxels:
+        """(D, H, W) integer."""
 
-    cells: int = 64
-    """Cells along each axis."""
-    synthetic_share: float = 0.15
-    """Share of synthetic volumes."""
-    starts: tuple[float, float, float, float] = (0.58, 0.12, 0.12, 0.18)
-    """Weights of: tight box, jittered box, box of one slice (competition, 2-D), no box."""
-    jitter: float = 0.1
-    """Largest error of a jittered box's face, as a share of the box."""
-    exact_framing: float = 0.5
-    """Share of boxes framed exactly as at inference; the rest are framed at random."""
-    rotate: float = 0.3
-    """Share of examples turned by up to `max_angle`."""
-    exchange: float = 0.25
-    """Share of examples whose axes change places."""
-    max_angle: float = 0.35
-    """Radians."""
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along (D, H, W)."""
+
+    @property
+    def tasks(self) -> Mapping[int, tuple[Index, Index, int]]:
+        """Label -> (first voxel, last voxel inclusive, voxels)."""
 
 
 class Examples(Dataset[Example]):
     """An endless, indexable source of examples.
 
     Args:
-        cases: real cases in memory (may be empty if `synthetic_share` is 1).
+        cases: real cases, in memory or in shards (may be empty if `synthetic_share` is 1).
         config: how to draw.
         seed: the same seed gives the same examples.
         length: number of examples.
     """
 
     def __init__(
-        self, cases: Sequence[LoadedCase], config: ExampleConfig, seed: int, length: int
+        self, cases: Sequence[TrainingCase], config: ExampleConfig, seed: int, length: int
     ) -> None:
         self.config, self.seed, self.length = config, seed, length
-        self.groups = list(group_by_dataset(list(cases)).values())
+        rows = cast("list[LoadedCase]", list(cases))  # grouping does not look at the arrays
+        self.groups: list[Sequence[TrainingCase]] = list(group_by_dataset(rows).values())
         weights = np.sqrt([2.0 + sum(len(c.tasks) for c in g) for g in self.groups])
         self.group_share = weights / max(weights.sum(), 1e-9)
 
@@ -85,189 +72,29 @@ class Examples(Dataset[Example]):
         """Draw example `index`."""
         generator = np.random.default_rng([self.seed, index])
         while True:
-            image, mask, spacing = self._structure(generator)
-            example = draw_example(image, mask, spacing, self.config, generator)
+            example = draw_example(self._structure(generator), self.config, generator)
             if float(example["target"].sum()) >= MIN_CELLS:
                 return {**example, "index": torch.tensor(index)}
 
-    def _structure(
-        self, generator: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[float, float, float]]:
+    def _structure(self, generator: np.random.Generator) -> Structure:
         """A volume and one structure in it."""
         if not self.groups or generator.random() < self.config.synthetic_share:
-            labels = phantom_labels(PHANTOM_SHAPE, generator)
-            present, counts = np.unique(labels[labels > 0], return_counts=True)
-            large = present[counts >= MIN_CELLS]
-            if not len(large):
-                return self._structure(generator)
-            mask = labels == generator.choice(large)
-            return phantom_image(labels, generator), mask, (1.0, 1.0, 1.0)
-        group = self.groups[generator.choice(len(self.groups), p=self.group_share)]
-        case = group[generator.integers(len(group))]
+            return _synthetic(generator)
+        group = self.groups[int(generator.choice(len(self.groups), p=self.group_share))]
+        case = group[int(generator.integers(len(group)))]
         label = list(case.tasks)[generator.integers(len(case.tasks))]
-        return case.image, case.labels == label, case.spacing_mm
+        lo, hi, _ = case.tasks[label]
+        return Structure(case.image, case.labels, label, lo, hi, case.spacing_mm)
 
 
-def draw_example(
-    image: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
-    spacing_mm: tuple[float, float, float],
-    config: ExampleConfig,
-    generator: np.random.Generator,
-) -> Example:
-    """Frame one structure, turn and repaint it, and draw its first prompt.
-
-    Args:
-        image: (D, H, W) uint8.
-        mask: (D, H, W) bool, not empty.
-        spacing_mm: voxel size along (D, H, W).
-        config: how to draw.
-        generator: source of every choice.
-    """
-    at = [np.flatnonzero(mask.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
-    lo = np.array([a[0] for a in at])
-    hi = np.array([a[-1] for a in at])
-    start = int(generator.choice(4, p=np.array(config.starts) / sum(config.starts)))
-    region = _frame(lo, hi, start, image.shape, spacing_mm, config, generator)
-    turn = _turn(config, generator)
-    cells_image = _look(image, region, turn, config.cells)
-    target = _look(mask, region, turn, config.cells) >= 0.5
-    cells_image = _repaint(cells_image, generator)
-    box, tight = _draw_box(target.numpy(), start, config, generator)
-    point, label = torch.zeros(3), torch.tensor(-1)
-    if start == 3 and target.any():
-        point, label = _first_click(target.numpy(), generator), torch.tensor(1)
-    deviation = cells_image.std().clamp(min=1e-3)
-    return {
-        "image": ((cells_image - cells_image.mean()) / deviation)[None],
-        "target": target.float()[None],
-        "box": torch.from_numpy(box),
-        "tight": torch.tensor(tight, dtype=torch.float32),
-        "point": point,
-        "label": label,
-        "index": torch.tensor(0),
-    }
-
-
-def _frame(
-    lo: NDArray[np.int64],
-    hi: NDArray[np.int64],
-    start: int,
-    shape: tuple[int, ...],
-    spacing_mm: tuple[float, float, float],
-    config: ExampleConfig,
-    generator: np.random.Generator,
-) -> Region:
-    """Choose the region: as at inference, or larger, smaller and off centre."""
-    slack = [1.4, 1.4, 1.4]
-    shift = np.zeros(3)
-    if start == 3:
-        slack = list(generator.uniform(1.2, 4.0) * generator.uniform(0.8, 1.25, 3))
-        shift = generator.uniform(-0.5, 0.5, 3) * (np.array(slack) - 1)
-    elif start == 2 or generator.random() > config.exact_framing:
-        slack = list(generator.uniform(1.15, 2.4) * generator.uniform(0.85, 1.15, 3))
-        shift = generator.uniform(-0.5, 0.5, 3) * (np.array(slack) - 1)
-    offset = np.round(shift * (hi - lo + 1)).astype(int)
-    a, b = lo + offset, hi + offset
-    n = np.array(shape)
-    a, b = np.clip(a, 0, n - 1), np.clip(b, 0, n - 1)
-    return Region.around(
-        (int(a[0]), int(a[1]), int(a[2])),
-        (int(b[0]), int(b[1]), int(b[2])),
-        slack,
-        (shape[0], shape[1], shape[2]),
-        spacing_mm,
-    )
-
-
-def _turn(config: ExampleConfig, generator: np.random.Generator) -> Tensor:
-    """A rotation, reflection and exchange of axes in cell space: (3, 3) float32, x first."""
-    matrix = np.eye(3)
-    if generator.random() < config.rotate:
-        for a, b in ((0, 1), (0, 2), (1, 2)):
-            angle = generator.uniform(-config.max_angle, config.max_angle)
-            plane = np.eye(3)
-            plane[[a, b], [a, b]] = np.cos(angle)
-            plane[a, b], plane[b, a] = -np.sin(angle), np.sin(angle)
-            matrix = matrix @ plane
-    order = generator.permutation(3) if generator.random() < config.exchange else np.arange(3)
-    flip = np.where(generator.random(3) < 0.5, -1.0, 1.0)
-    return torch.from_numpy((matrix * flip)[:, order].astype(np.float32))
-
-
-def _look(array: NDArray[np.generic], region: Region, turn: Tensor, cells: int) -> Tensor:
-    """Read a turned region on (cells, cells, cells), edges repeated beyond the region's box."""
-    crop = torch.from_numpy(np.ascontiguousarray(array[region.slices()])).float()[None, None]
-    coarse = [min(n, max(cells, n // 2)) for n in crop.shape[2:]]
-    if coarse != list(crop.shape[2:]):
-        crop = F.interpolate(crop, size=coarse, mode="area")
-    theta = torch.cat([turn, torch.zeros(3, 1)], 1)[None]
-    grid = F.affine_grid(theta, [1, 1, cells, cells, cells], align_corners=False)
-    mode = "border" if array.dtype != np.bool_ else "zeros"
-    return F.grid_sample(crop, grid, padding_mode=mode, align_corners=False)[0, 0]
-
-
-def _repaint(image: Tensor, generator: np.random.Generator) -> Tensor:
-    """Contrast, inversion, blur, thick slices and noise: (D, H, W) in 0..255 -> the same."""
-    x = image / 255
-    if generator.random() < 0.5:
-        x = x.clamp(0, 1) ** float(np.exp(generator.uniform(-0.7, 0.7)))
-    if generator.random() < 0.12:
-        x = 1 - x
-    if generator.random() < 0.15:
-        size = [max(8, int(n * generator.uniform(0.4, 1.0))) for n in x.shape]
-        small = F.interpolate(x[None, None], size=size, mode="area")
-        x = F.interpolate(small, size=x.shape, mode="trilinear")[0, 0]
-    if generator.random() < 0.3:
-        noise = torch.from_numpy(generator.standard_normal(x.shape, dtype=np.float32))
-        x = x + float(generator.uniform(0, 0.12)) * noise
-    if generator.random() < 0.3:
-        low = max(0.0, generator.uniform(-0.2, 0.15))
-        high = min(1.0, generator.uniform(0.85, 1.2))
-        x = x.clamp(low, high)
-    return x
-
-
-def _draw_box(
-    target: NDArray[np.bool_], start: int, config: ExampleConfig, generator: np.random.Generator
-) -> tuple[NDArray[np.float32], float]:
-    """The box of a start, as outer faces in cells, and its tightness."""
-    if start == 3 or not target.any():
-        return np.full(6, np.nan, np.float32), 0.0
-    at = [np.flatnonzero(target.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
-    low = np.array([a[0] for a in at], np.float32)
-    high = np.array([a[-1] for a in at], np.float32)
-    tight = 1.0
-    if start == 2:
-        axis = int(generator.integers(3))
-        middle = at[axis][len(at[axis]) // 2]
-        plane = target.take(middle, axis)
-        others = [a for a in range(3) if a != axis]
-        grow = generator.integers(0, 6) * generator.uniform(0, 0.6)
-        for k, other in enumerate(others):
-            line = np.flatnonzero(plane.any(1 - k))
-            low[other], high[other] = line[0] - grow, line[-1] + grow
-        tight = 1 / 3
-        if generator.random() < 0.4:  # drawn on one slice only: the third side is a guess
-            side = np.sqrt(np.prod([high[a] - low[a] + 1 for a in others]))
-            side *= np.exp(generator.uniform(-0.4, 0.4))
-            low[axis], high[axis] = middle - side / 2, middle + side / 2
-            tight = 0.0
-    elif start == 1:
-        size = high - low + 1
-        low = low + generator.uniform(-config.jitter, config.jitter, 3) * size
-        high = high + generator.uniform(-config.jitter, config.jitter, 3) * size
-    faces = np.concatenate([low - 0.5, high + 0.5]).astype(np.float32)
-    return faces, tight
-
-
-def _first_click(target: NDArray[np.bool_], generator: np.random.Generator) -> Tensor:
-    """The competition's first click on an empty prediction, sometimes a random voxel."""
-    nothing = np.zeros_like(target)
-    if generator.random() < 0.3:
-        click = random_error_click(target, nothing, generator)
-    else:
-        click = next_click(target, nothing)
-    if click is None:
-        raise AssertionError("a non-empty target has an error against nothing")
-    return torch.tensor(click[0], dtype=torch.float32)
+def _synthetic(generator: np.random.Generator) -> Structure:
+    """A phantom and one of its structures."""
+    labels = phantom_labels(PHANTOM_SHAPE, generator)
+    present, counts = np.unique(labels[labels > 0], return_counts=True)
+    large = present[counts >= MIN_CELLS]
+    if not len(large):
+        return _synthetic(generator)
+    label = int(generator.choice(large))
+    z, y, x = np.nonzero(labels == label)
+    lo, hi = (int(z.min()), int(y.min()), int(x.min())), (int(z.max()), int(y.max()), int(x.max()))
+    return Structure(phantom_image(labels, generator), labels, label, lo, hi, (1.0, 1.0, 1.0))

@@ -1,54 +1,54 @@
-"""The training loop: resumable to the bit, on a CPU, a GPU or many (Lightning Fabric)."""
+"""The training loop: resumable to the bit, on a CPU, a GPU or many (Lightning Fabric).
+
+    batch ─► program ─► loss ─► step ─► average ──every so often──► validate ─► best.ckpt
+                                           └────────────────────────────────► last.ckpt
+
+What a step sees follows from its number alone, so a run that stops and goes on makes the same
+steps as one that never stopped.
+"""
 
 from __future__ import annotations
 
-import copy
-import csv
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from segvol_gru.data.dataset import LoadedCase
-from segvol_gru.training.examples import ExampleConfig, Examples
-from segvol_gru.training.rounds import Rounds, RoundsConfig
+from segvol_gru.training.config import LoopConfig, learning_rate
+from segvol_gru.training.interrupt import Interrupt, leave_signals_to_parent
+from segvol_gru.training.program import Program, RoundsResult, Turn, recompute
+from segvol_gru.training.state import BEST, LAST, TrainState, copied, pull_back, update_average
+from segvol_gru.training.watch import CsvLog, Row, Watcher
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricModule
+
+LOG = "log.csv"
+Validate = Callable[[nn.Module, int], float]
+"""(averaged networks, steps made) -> a score, higher is better; called on rank 0."""
+Reason = Literal["done", "interrupted", "no better", "time"]
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """One training run."""
+class Outcome:
+    """How a run ended."""
 
-    steps: int = 4000
-    """Optimizer steps."""
-    batch: int = 4
-    """Examples per step and process."""
-    lr: float = 1e-3
-    """Peak learning rate of AdamW."""
-    weight_decay: float = 1e-3
-    """Decoupled weight decay."""
-    warmup: int = 100
-    """Steps of linear warm-up."""
-    decay_from: float = 0.6
-    """Share of the run after which the rate falls linearly to zero."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    ema: float = 0.998
-    """Decay of the averaged weights, which are the ones exported."""
-    seed: int = 2025
-    """Seed of data, rounds and clicks."""
-    checkpoint_every: int = 200
-    """Steps between checkpoints."""
-    examples: ExampleConfig = field(default_factory=ExampleConfig)
-    """How examples are drawn."""
-    rounds: RoundsConfig = field(default_factory=RoundsConfig)
-    """How rounds are played."""
+    average: nn.Module
+    """The averaged networks after the last step."""
+    steps: int
+    """Optimizer steps made, those before a restart included."""
+    reason: Reason
+    """Why it ended."""
+    best: float
+    """Highest validation score, -inf without validation."""
 
 
 class _From(Sampler[int]):
@@ -64,136 +64,187 @@ class _From(Sampler[int]):
         return len(self.indices)
 
 
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, constant, linear decay to zero."""
-    warm = min(1.0, (step + 1) / max(config.warmup, 1))
-    start = config.decay_from * config.steps
-    fall = (config.steps - step) / max(config.steps - start, 1)
-    return config.lr * warm * min(1.0, max(fall, 0.0))
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the averaged weights towards the model's; early steps average less."""
-    keep = min(decay, (1 + step) / (10 + step))
-    for a, b in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - keep)
-
-
 def fit(
-    model: Rounds,
-    cases: Sequence[LoadedCase],
+    model: Program,
+    data: Dataset[Any],
     config: LoopConfig,
     out: Path,
     fabric: Fabric,
+    *,
     workers: int = 1,
-) -> nn.Module:
+    minutes: float | None = None,
+    validate: Validate | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Outcome:
     """Train, or go on where a checkpoint in `out` ended.
 
+    Ctrl-C (or SIGTERM) ends the run after the step under way, with a checkpoint.
+
     Args:
-        model: base and corrector.
-        cases: real cases in memory.
+        model: networks and what is done with a batch.
+        data: example i for every i from 0; a pure function of i.
         config: the run.
-        out: folder for `last.ckpt` and `log.csv`.
+        out: folder for `last.ckpt`, `best.ckpt` and `log.csv`.
         fabric: devices and precision.
         workers: processes that draw examples.
-
-    Returns:
-        The averaged model.
+        minutes: end the run when so much time has gone by, this call's alone.
+        validate: scores the averaged networks; the best ones are kept in `best.ckpt`.
+        watchers: told of every step, besides `log.csv`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    average = copy.deepcopy(model).requires_grad_(False)
+    state, trained = _begin(model, config, out, fabric)
+    run = _Run(config, out, fabric, state, validate, [CsvLog(out / LOG), *watchers])
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
+    batches = _batches(data, config, state.step, fabric, workers)
+    with ExitStack() as closing, Interrupt() as interrupt:
+        run.open(closing)
+        if state.step == 0:
+            run.validate()
+        reason: Reason | None = "done" if state.step >= config.steps else None
+        while reason is None:
+            run.step(trained, batches)
+            reason = run.ending(interrupt, deadline)
+            if reason != "interrupted" and (reason or _due(state.step, config.validate_every)):
+                run.validate()
+            if reason is None and 0 < config.patience <= state.stale:
+                reason = "no better"
+            if reason or _due(state.step, config.checkpoint_every):
+                run.save(LAST)
+    return Outcome(state.average, state.step, reason, state.best)
+
+
+def _begin(
+    model: Program, config: LoopConfig, out: Path, fabric: Fabric
+) -> tuple[TrainState, _FabricModule]:
+    """The state at the start or at the last checkpoint, and the wrapped networks."""
+    average = copied(model)
+    anchor = {n: p.detach().clone() for n, p in model.named_parameters()} if config.pull else {}
+    if config.recompute:
+        recompute(model.heavy())
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     trained, optimizer = fabric.setup(model, optimizer)
     fabric.to_device(average)
-    first = _resume(out / "last.ckpt", fabric, model, average, optimizer)
-    per_step = config.batch * fabric.world_size
-    data = Examples(cases, config.examples, config.seed, config.steps * per_step)
-    sampler = _From(first * per_step, len(data), fabric.global_rank, fabric.world_size)
-    loader = DataLoader(data, config.batch, sampler=sampler, num_workers=workers)
-    batches: Iterator[Any] = iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
-    started = time.monotonic()
-    for step in range(first, config.steps):
+    anchor = {name: fabric.to_device(value) for name, value in anchor.items()}
+    state = TrainState(model, average, optimizer, anchor)
+    if (out / LAST).is_file():
+        state.load(out / LAST, fabric.device)
+    return state, trained
+
+
+def _batches(
+    data: Dataset[Any], config: LoopConfig, first: int, fabric: Fabric, workers: int
+) -> Iterator[Any]:
+    """Batches of this rank from step `first` on, on its device."""
+    per_step = config.batch * config.accumulate * fabric.world_size
+    sampler = _From(
+        first * per_step, config.steps * per_step, fabric.global_rank, fabric.world_size
+    )
+    loader = DataLoader(
+        data,
+        config.batch,
+        sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=leave_signals_to_parent,
+    )
+    return iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+class _Run:
+    """One call of `fit` under way."""
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        out: Path,
+        fabric: Fabric,
+        state: TrainState,
+        validate: Validate | None,
+        watchers: Sequence[Watcher],
+    ) -> None:
+        self.config, self.out, self.fabric, self.state = config, out, fabric, state
+        self._validate = validate
+        self._watchers = watchers if fabric.is_global_zero else []
+        self._first, self._started, self._waited = state.step, time.monotonic(), 0.0
+
+    def open(self, closing: ExitStack) -> None:
+        """Begin the logs, and have them closed whatever happens."""
+        for watcher in self._watchers:
+            closing.callback(watcher.close)
+            watcher.begin(self.state.step, self.config.steps)
+
+    def step(self, trained: _FabricModule, batches: Iterator[Any]) -> None:
+        """Make one optimizer step."""
+        config, state = self.config, self.state
+        lr = learning_rate(state.step, config)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        results = [self._part(trained, batches, part) for part in range(config.accumulate)]
+        norm = self.fabric.clip_gradients(trained, state.optimizer, max_norm=config.clip)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        pull_back(state.model, state.anchor, lr * config.pull)
+        update_average(state.average, state.model, config.ema, state.step)
+        self._tell(results, lr, float(norm) if norm is not None else 0.0)
+        state.step += 1
+
+    def _part(self, trained: _FabricModule, batches: Iterator[Any], part: int) -> RoundsResult:
+        """One forward and backward pass."""
+        config, began = self.config, time.monotonic()
         batch = next(batches)
-        schedule = np.random.default_rng([config.seed, step])
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
-        result = trained(batch, schedule)
-        fabric.backward(result.loss)
-        norm = fabric.clip_gradients(trained, optimizer, max_norm=config.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        update_average(average, model, config.ema, step)
-        if fabric.is_global_zero:
-            seconds = (time.monotonic() - started) / (step + 1 - first)
-            _log(out / "log.csv", step, result.losses, result.dice, norm, seconds)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _save(out / "last.ckpt", fabric, model, average, optimizer, step + 1, config)
-    return average
+        self._waited += time.monotonic() - began
+        # Every part of a step plays the same rounds: together they are one larger batch.
+        chance = np.random.default_rng([config.seed, self.state.step])
+        hold = part + 1 < config.accumulate
+        with self.fabric.no_backward_sync(trained, enabled=hold):
+            result: RoundsResult = trained(batch, Turn(self.state.step, config.steps, chance))
+            self.fabric.backward(result.loss / config.accumulate)
+        return result
 
+    def _tell(self, results: Sequence[RoundsResult], lr: float, norm: float) -> None:
+        """Report a step: means over its parts and over the ranks."""
+        said = torch.tensor([[r.losses, r.dice] for r in results], dtype=torch.float64).mean(0)
+        if self.fabric.world_size > 1:
+            mean = self.fabric.all_reduce(said.to(self.fabric.device), reduce_op="mean")
+            assert isinstance(mean, torch.Tensor)
+            said = mean.cpu()
+        done = self.state.step + 1 - self._first
+        seconds = (time.monotonic() - self._started) / done
+        losses, dice = said.tolist()
+        for watcher in self._watchers:
+            watcher.row(Row(self.state.step, seconds, self._waited / done, lr, norm, losses, dice))
 
-def _resume(
-    path: Path,
-    fabric: Fabric,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """Load a checkpoint if there is one; the step to go on from."""
-    if not path.is_file():
-        return 0
-    state: Mapping[str, Any] = torch.load(path, map_location=fabric.device, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    def validate(self) -> None:
+        """Score the averaged networks; keep them if they are the best so far."""
+        if self._validate is None:
+            return
+        began, state = time.monotonic(), self.state
+        score = self._validate(state.average, state.step) if self.fabric.is_global_zero else 0.0
+        score = float(self.fabric.broadcast(score))
+        better = score > state.best
+        state.stale = 0 if better else state.stale + 1
+        if better:
+            state.best = score
+            self.save(BEST)
+        for watcher in self._watchers:
+            watcher.validated(state.step, score, better)
+        self._started += time.monotonic() - began  # seconds per step are those of steps
 
+    def ending(self, interrupt: Interrupt, deadline: float | None) -> Reason | None:
+        """Why the run ends after the step just made; the same on every rank."""
+        if interrupt.agreed(self.fabric):
+            return "interrupted"
+        if self.state.step >= self.config.steps:
+            return "done"
+        late = deadline is not None and time.monotonic() >= deadline
+        if deadline is not None and self.fabric.broadcast(late):  # rank 0's clock counts
+            return "time"
+        return None
 
-def _save(
-    path: Path,
-    fabric: Fabric,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    config: LoopConfig,
-) -> None:
-    """Write a checkpoint in one piece: to the side first, then renamed."""
-    if not fabric.is_global_zero:
-        return
-    state = {
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "config": asdict(config),
-    }
-    aside = path.with_suffix(".part")
-    torch.save(state, aside)
-    aside.replace(path)
-
-
-def _log(
-    path: Path,
-    step: int,
-    losses: Sequence[float],
-    dice: Sequence[float],
-    norm: Tensor | None,
-    seconds: float,
-) -> None:
-    """Append one row: step, seconds per step, gradient norm, then loss and Dice per round."""
-    new = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.writer(stream)
-        if new:
-            writer.writerow(["step", "seconds", "norm", "losses", "dice"])
-        writer.writerow(
-            [
-                step,
-                f"{seconds:.3f}",
-                f"{float(norm) if norm is not None else 0:.3f}",
-                " ".join(f"{x:.4f}" for x in losses),
-                " ".join(f"{x:.4f}" for x in dice),
-            ]
-        )
+    def save(self, name: str) -> None:
+        """Write a checkpoint."""
+        if self.fabric.is_global_zero:
+            self.state.save(self.out / name, asdict(self.config))

@@ -25,7 +25,7 @@ from segvol_gru.correct.field import FieldConfig
 from segvol_gru.correct.paper import PaperConfig
 from segvol_gru.data.dataset import Case, read_manifest
 from segvol_gru.errors import InputError
-from segvol_gru.training.loop import LoopConfig
+from segvol_gru.training.config import LoopConfig
 
 RECIPE = "recipe.json"
 SHIPPED = Path(str(resources.files("segvol_gru") / "training" / "recipes"))
@@ -45,6 +45,8 @@ class Recipe:
     """Licence classes of the manifest that may be trained on; none named means all."""
     datasets: tuple[str, ...] = ()
     """Data sets to train on; none named means all."""
+    cases: int = 0
+    """Most cases to train on, the first by name; 0 means all."""
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     """Arithmetic."""
     base: CompactConfig = default(default_factory=CompactConfig)
@@ -116,11 +118,10 @@ def keep_recipe(recipe: Recipe, out: Path) -> None:
         InputError: the folder holds a run of another recipe.
     """
     path = out / RECIPE
-    text = json.dumps(asdict(recipe), indent=1) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    if path.is_file() and kept_recipe(out) != recipe:
         raise InputError(f"{out} holds a run of another recipe; give a new folder as --out.")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
 
 
 def kept_recipe(out: Path) -> Recipe:
@@ -153,6 +154,8 @@ def chosen_cases(recipe: Recipe, data: Path | None) -> list[Case]:
             )
         return []
     cases = [case for case in read_manifest(data) if recipe.chosen(case)]
+    if recipe.cases:
+        cases = sorted(cases, key=lambda case: case.file.name)[: recipe.cases]
     if not cases:
         raise InputError(
             f"{data} has no case of split {recipe.split!r}, licence class "

@@ -9,9 +9,8 @@ the GRU learns what to keep for later rounds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +24,10 @@ from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.rules import obey
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.simulate import next_click, random_error_click
-from segvol_gru.training.examples import Example
+from segvol_gru.training.draw import Example
 from segvol_gru.training.losses import dice_loss, harm_loss, segmentation_loss
+from segvol_gru.training.program import Program, RoundsResult, Turn
+from segvol_gru.unet import ResidualUNet
 
 CLICK_STREAM = 5  # first word of the seed of an example's clicks
 
@@ -47,20 +48,6 @@ class RoundsConfig:
     """Share of clicks at a random voxel of the largest error instead of its deepest."""
     harm: float = 1.0
     """Weight of the loss on steps that make the mask worse."""
-
-
-class RoundsResult(NamedTuple):
-    """What one training step computed.
-
-    Attributes:
-        loss: scalar to backpropagate.
-        losses: loss per round, 0 = the base.
-        dice: hard Dice per round, mean over the batch.
-    """
-
-    loss: Tensor
-    losses: tuple[float, ...]
-    dice: tuple[float, ...]
 
 
 @torch.no_grad()
@@ -140,7 +127,7 @@ def corrupted(target: Tensor, generator: np.random.Generator) -> Tensor:
     return (level * float(generator.uniform(8, 24))).clamp(-6, 6)
 
 
-class Rounds(nn.Module):
+class Rounds(Program):
     """Base and corrector under training.
 
     Args:
@@ -155,18 +142,21 @@ class Rounds(nn.Module):
         super().__init__()
         self.base, self.corrector, self.config = base, corrector, config
 
-    def forward(self, batch: Example, schedule: np.random.Generator) -> RoundsResult:
+    def forward(self, batch: Example, turn: Turn) -> RoundsResult:
         """Play one batch.
 
         Args:
             batch: collated examples on the model's device.
-            schedule: decides how many rounds are played and what is trained; the same on
-                every rank.
+            turn: its chance decides how many rounds are played and what is trained.
         """
         chance = [np.random.default_rng([CLICK_STREAM, int(i)]) for i in batch["index"]]
         if self.corrector is None:
-            return self._train_base(batch, schedule, chance)
-        return self._train_corrector(batch, self.corrector, schedule, chance)
+            return self._train_base(batch, turn.chance, chance)
+        return self._train_corrector(batch, self.corrector, turn.chance, chance)
+
+    def heavy(self) -> Iterable[nn.Module]:
+        """See `Program`: the U-Nets, one call of which is kept at a time."""
+        return [part for part in self.modules() if isinstance(part, ResidualUNet)]
 
     def _train_base(
         self, batch: Example, schedule: np.random.Generator, chance: list[np.random.Generator]

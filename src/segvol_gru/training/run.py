@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segvol_gru.base.compact import CompactBase
@@ -20,12 +19,16 @@ from segvol_gru.correct.paper import PaperCorrector
 from segvol_gru.data.dataset import Case, load_case
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model
-from segvol_gru.training.loop import fit
+from segvol_gru.training.examples import Examples
+from segvol_gru.training.loop import Outcome, Validate, fit
+from segvol_gru.training.ranks import make_fabric
 from segvol_gru.training.recipe import Recipe, chosen_cases, keep_recipe
 from segvol_gru.training.rounds import Rounds, start_field_from_base
+from segvol_gru.training.state import BEST, LAST, read_checkpoint
+from segvol_gru.training.watch import ProgressBar, TensorBoardLog, Watcher
 
 DATA = "data.json"
-LAST = "last.ckpt"
+TENSORBOARD = "tensorboard"
 SHOWN = 300  # letters of PyTorch's list of keys that do not fit
 WEIGHTS = Path(str(resources.files("segvol_gru") / "weights"))
 
@@ -39,23 +42,30 @@ def train(
     accelerator: str = "auto",
     devices: int = 1,
     workers: int = 1,
-) -> Rounds:
+    minutes: float | None = None,
+    validate: Validate | None = None,
+    tensorboard: bool = False,
+) -> Outcome:
     """Train by a recipe, or go on where the run in `out` ended.
+
+    Started by torchrun or srun, it joins the other processes.
 
     Args:
         recipe: what to train and how.
-        data: folder with `cases/*.npz` and `manifest.csv`; None for synthetic volumes alone.
+        data: folder with `cases/*.npz` and `manifest.csv`, or with shards; None for synthetic
+            volumes alone.
         out: folder of the run.
         start: run or model folder (or "default") whose weights to begin with.
         accelerator: "cpu", "cuda" or "auto".
         devices: how many of them.
         workers: processes that draw examples, per device.
-
-    Returns:
-        The averaged networks.
+        minutes: end the run after so much time.
+        validate: scores the averaged networks as the recipe's loop asks for it.
+        tensorboard: also write curves for TensorBoard.
 
     Raises:
         InputError: data, start or out cannot be used.
+        KeyboardInterrupt: it was stopped from outside; the same call goes on with it.
     """
     rows = chosen_cases(recipe, data)
     model = networks(recipe)
@@ -63,15 +73,32 @@ def train(
         fill(model, start)
     elif recipe.stage == "corrector":
         raise InputError("a corrector learns on a trained base; give --from a run or a model.")
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=recipe.precision)
+    fabric = make_fabric(accelerator, devices, recipe.precision)
     fabric.launch()
     if fabric.is_global_zero:
         keep_recipe(recipe, out)
         (out / DATA).write_text(json.dumps(facts(rows, data), indent=1) + "\n", encoding="utf-8")
     nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = fit(model, [load_case(row) for row in rows], recipe.loop, out, fabric, workers)
-    assert isinstance(average, Rounds)
-    return average
+    loop = recipe.loop
+    cases = [load_case(row) for row in rows]
+    length = loop.steps * loop.batch * loop.accumulate * fabric.world_size
+    watchers: list[Watcher] = [ProgressBar()]
+    if tensorboard and fabric.is_global_zero:
+        watchers.append(TensorBoardLog(out / TENSORBOARD))
+    outcome = fit(
+        model,
+        Examples(cases, loop.examples, loop.seed, length),
+        loop,
+        out,
+        fabric,
+        workers=workers,
+        minutes=minutes,
+        validate=validate,
+        watchers=watchers,
+    )
+    if outcome.reason == "interrupted":
+        raise KeyboardInterrupt(f"stopped after step {outcome.steps}; run it again to go on.")
+    return outcome
 
 
 def networks(recipe: Recipe) -> Rounds:
@@ -108,15 +135,13 @@ def fill(model: Rounds, start: str | Path) -> None:
 
 
 def averaged(run: Path) -> dict[str, dict[str, Tensor]]:
-    """The averaged weights in the last checkpoint of a run, as `base` and `corrector`.
+    """The averaged weights of a run as `base` and `corrector`: its best ones, else the last.
 
     Raises:
         InputError: there is no readable checkpoint.
     """
-    path = run / LAST
-    if not path.is_file():
-        raise InputError(f"{run} holds no {LAST}; give the --out folder of a training run.")
-    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    best = run / BEST
+    state = read_checkpoint(best if best.is_file() else run / LAST)
     parts: dict[str, dict[str, Tensor]] = {"base": {}, "corrector": {}}
     for key, value in state["average"].items():
         part, _, name = key.partition(".")

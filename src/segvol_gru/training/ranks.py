@@ -1,0 +1,47 @@
+"""How many processes train together: one, those of --devices, of torchrun or of a SLURM job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+
+
+def make_fabric(
+    accelerator: str,
+    devices: int,
+    precision: str,
+    environment: Mapping[str, str] = os.environ,
+) -> Fabric:
+    """The processes and devices of a run.
+
+    Args:
+        accelerator: "cpu", "cuda" or "auto".
+        devices: processes on this machine, each with a device; torchrun and SLURM know better.
+        precision: "bf16-mixed" or "32-true".
+        environment: where torchrun and SLURM say how many processes there are.
+    """
+    devices, nodes = launched(devices, environment)
+    several = devices * nodes > 1
+    return Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,  # type: ignore[arg-type]  # the recipe holds a word of theirs
+        # A step trains the base or not, by chance, the same on all ranks.
+        strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+    )
+
+
+def launched(devices: int, environment: Mapping[str, str]) -> tuple[int, int]:
+    """(processes per machine, machines) as a launcher set them, else those asked for."""
+    if "LOCAL_WORLD_SIZE" in environment:  # torchrun
+        local = int(environment["LOCAL_WORLD_SIZE"])
+        return local, int(environment["WORLD_SIZE"]) // local
+    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if int(environment.get("SLURM_NTASKS", "1")) > 1 and not interactive:  # srun
+        nodes = int(environment.get("SLURM_NNODES", "1"))
+        return int(environment["SLURM_NTASKS"]) // nodes, nodes
+    return devices, 1

@@ -1,0 +1,101 @@
+"""Two processes are one process with twice the batch."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_cases
+
+from segvol_gru.training.ranks import launched
+
+RECIPE = """
+stage = "{stage}"
+precision = "32-true"
+[base]
+widths = [4, 4, 4, 4]
+encoder_blocks = [1, 1, 1, 1]
+head_width = 4
+cells = 16
+[field]
+widths = [4, 4, 4, 4]
+encoder_blocks = [1, 1, 1, 1]
+head_width = 4
+memory_width = 4
+cells = 16
+[loop]
+steps = 4
+batch = {batch}
+warmup = 1
+[loop.examples]
+cells = 16
+synthetic_share = 0.0
+[loop.rounds]
+weights = [0, 1, 1]
+"""
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def write_data(folder: Path) -> Path:
+    (folder / "cases").mkdir(parents=True)
+    rows = ["file,modality,dataset,subject,split,licence_class,labels"]
+    for loaded in make_cases(3):
+        name = loaded.case.subject
+        np.savez(
+            folder / "cases" / f"{name}.npz",
+            imgs=loaded.image,
+            gts=loaded.labels,
+            spacing=np.ones(3, np.float32),
+        )
+        rows.append(f"cases/{name}.npz,MR,cubes,{name},train,open,1 2")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def run(launcher: Sequence[str], recipe: Path, data: Path, out: Path, *more: str) -> list[float]:
+    """Train in processes of their own; every loss of every step, the rounds' too."""
+    command = [sys.executable, *launcher, "-m", "segvol_gru", "train", str(recipe)]
+    command += ["--data", str(data), "--out", str(out), "--device", "cpu", "--workers", "0", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+    assert done.returncode == 0, done.stderr
+    with (out / "log.csv").open(newline="") as stream:
+        return [float(x) for row in csv.DictReader(stream) for x in row["losses"].split()]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path: Path) -> None:
+    """Base, then corrector on it: gloo under torchrun against a single process."""
+    data, losses = write_data(tmp_path / "data"), {}
+    for stage in ("base", "corrector"):
+        for name, launcher, batch in (("one", (), 4), ("two", TORCHRUN, 2)):
+            recipe = tmp_path / f"{stage}-{name}.toml"
+            recipe.write_text(RECIPE.format(stage=stage, batch=batch))
+            start = ("--from", str(tmp_path / "base-one")) if stage == "corrector" else ()
+            out = tmp_path / f"{stage}-{name}"
+            losses[stage, name] = run(launcher, recipe, data, out, *start)
+        one, two = losses[stage, "one"], losses[stage, "two"]
+        assert len(one) >= 4
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, (3, 1)),
+        ({"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        ({"SLURM_NTASKS": "16", "SLURM_NNODES": "2"}, (8, 2)),
+        ({"SLURM_NTASKS": "1"}, (3, 1)),
+        ({"SLURM_NTASKS": "16", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "bash"}, (3, 1)),
+    ],
+)
+def test_the_launcher_says_how_many_processes(
+    environment: dict[str, str], wanted: tuple[int, int]
+) -> None:
+    assert launched(3, environment) == wanted
