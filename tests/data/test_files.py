@@ -1,0 +1,26 @@
+import pytest
+
+from segvol_gru.data.files import whole_file
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "mask.nii"
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        with whole_file(path) as fresh:
+            fresh.write_bytes(b"new, and longer")
+            assert path.read_bytes() == b"old"
+        assert path.read_bytes() == b"new, and longer"
+        assert reader.read() == b"old", "who was reading keeps what he had"
+    with pytest.raises(RuntimeError, match="power cut"), whole_file(path) as fresh:
+        fresh.write_bytes(b"hal")
+        raise RuntimeError("power cut")
+    assert path.read_bytes() == b"new, and longer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_data_files_move_before_the_header_that_names_them(tmp_path):
+    with whole_file(tmp_path / "mask.mhd") as fresh:
+        fresh.write_bytes(b"header")
+        fresh.with_suffix(".zraw").write_bytes(b"voxels")
+    assert {p.name for p in tmp_path.iterdir()} == {"mask.mhd", "mask.zraw"}
