@@ -172,7 +172,7 @@ def test_train_then_export(tmp_path: Path) -> None:
     out, model = tmp_path / "run", tmp_path / "model"
     code, shown, _ = run("train", recipe, "--out", out, "--device", "cpu", "--workers", 0)
     assert code == 0
-    assert "trained 1 steps" in shown
+    assert "1 steps (done)" in shown
     code, shown, _ = run("export", out, "--out", model, "--commit", "f00")
     assert code == 0
     assert "base.safetensors" in shown

@@ -60,6 +60,18 @@ def test_millimetres_and_voxels_say_the_same(tiny_model: Path, image: Path, tmp_
     assert np.array_equal(read_mask(a), read_mask(b))
 
 
+def test_millimetres_may_begin_with_a_minus(tiny_model: Path, image: Path, tmp_path: Path) -> None:
+    at = read_volume(image).to_world((9, 9, 25))
+    assert at[0] < 0
+    out = tmp_path / "mask.nii.gz"
+    point = ",".join(f"{v:.6f}" for v in at)
+    code, _, said = run(
+        *(image, "--mm", "--click", f"{point},+", "--model", tiny_model, "--out", out)
+    )
+    assert code == 0, said
+    assert read_mask(out)[9, 9, 25] == 1
+
+
 def test_every_output_is_written(tiny_model: Path, image: Path, tmp_path: Path) -> None:
     picture, p_prob, saved = (tmp_path / n for n in ("o.png", "p.nii.gz", "s.sgs"))
     journal, out = tmp_path / "journal", tmp_path / "mask.nii.gz"

@@ -26,18 +26,39 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many of them.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Processes that draw examples.", min=0)] = 1,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; the same command goes on.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")
+    ] = False,
 ) -> None:
     """Train the base, or a corrector on a trained base."""
-    _require_fabric()
+    _require_extra()
     from segvol_gru.training.recipe import read_recipe
     from segvol_gru.training.run import train as run_recipe
 
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"device is {device!r}, wanted auto, cpu or cuda.")
     recipe = read_recipe(config)
-    run_recipe(recipe, data, out, start, accelerator=device, devices=devices, workers=workers)
-    console.out.print(f"trained {recipe.loop.steps} steps; log and checkpoint are in {out}")
-    console.out.print(f"next: segvol-gru export {out} --out MODEL", markup=False)
+    outcome = run_recipe(
+        recipe,
+        data,
+        out,
+        start,
+        accelerator=device,
+        devices=devices,
+        workers=workers,
+        minutes=minutes,
+        tensorboard=tensorboard,
+    )
+    console.out.print(
+        f"{outcome.steps} steps ({outcome.reason}); log and checkpoint are in {out}\n"
+        f"next: segvol-gru export {out} --out MODEL",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def export(
@@ -53,7 +74,7 @@ def export(
     licence: Annotated[str, typer.Option(help="Of the weights.")] = "CC BY-SA 4.0",
 ) -> None:
     """Write the weights of a training run with their model card."""
-    _require_fabric()
+    _require_extra()
     from segvol_gru.training.export import export as write
 
     written = write(
@@ -69,9 +90,12 @@ def export(
         console.out.print(f"wrote {path} ({size:.1f} MB)", highlight=False, markup=False)
 
 
-def _require_fabric() -> None:
-    """Training needs one package more than the rest."""
+def _require_extra() -> None:
+    """Training needs more packages than the rest."""
     from importlib.util import find_spec
 
-    if find_spec("lightning_fabric") is None:
-        raise InputError('training needs lightning-fabric: pip install "segvol-gru[train]".')
+    missing = [name for name in ("lightning_fabric", "monai") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f'training needs {" and ".join(missing)}: pip install "segvol-gru[train]".'
+        )
