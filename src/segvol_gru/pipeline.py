@@ -86,12 +86,12 @@ def start_from_click(model: Model, scan: Scan, click: Click) -> State:
     region = around_click(click.at, scan.shape, scan.spacing_mm)
     if not click.positive:
         return _state(model, region, torch.full((1, 1, *model.cells), OUTSIDE), None, (click,))
-    for _ in range(SEARCH_STEPS):
+    for step in range(SEARCH_STEPS):
         prompts = _prompts(region, model.cells, scan, None, (click,))
         logits = obey(_predict(model, scan, region, prompts), prompts)
         mask = logits[0, 0] > 0
         following = better_view(mask, region, scan.shape, scan.spacing_mm)
-        if following == region:
+        if following == region or step == SEARCH_STEPS - 1:
             break
         region = following
     return _state(model, region, logits, None, (click,))

@@ -1,0 +1,117 @@
+"""The method on one screen: states are values, layers add up, clicks are obeyed."""
+
+import numpy as np
+import pytest
+import torch
+
+from segvol_gru.pipeline import (
+    OUTSIDE,
+    SURE,
+    Model,
+    State,
+    canvas,
+    refine,
+    start,
+    start_from_click,
+    start_from_logits,
+)
+from segvol_gru.prompts import Box, Click
+from segvol_gru.region import Field, Region
+from segvol_gru.scan import Scan
+
+BOX = Box((3, 5, 4), (8, 12, 11))
+
+
+@pytest.fixture
+def scan() -> Scan:
+    values = np.random.default_rng(0).integers(0, 255, (14, 30, 28)).astype(np.int16)
+    return Scan(values, (2.0, 1.0, 1.0), (0.0, 255.0))
+
+
+def bits(state: State) -> list[bytes]:
+    tensors = [state.logits, state.memory, *(layer.logits for layer in state.layers)]
+    return [t.numpy().tobytes() for t in tensors]
+
+
+def test_refining_leaves_the_old_state_as_it_was(model: Model, scan: Scan) -> None:
+    first = start(model, scan, BOX)
+    before = bits(first)
+    refine(model, scan, first, Click((5, 8, 8), False))
+    assert bits(first) == before
+
+
+def test_the_same_prompts_give_the_same_bits(model: Model, scan: Scan) -> None:
+    clicks = [Click((5, 8, 8), True), Click((12, 25, 25), True), Click((0, 0, 0), False)]
+
+    def play() -> State:
+        state = start(model, scan, BOX)
+        for click in clicks:
+            state = refine(model, scan, state, click)
+        return state
+
+    assert bits(play()) == bits(play())
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_every_click_is_obeyed_at_its_voxel(model: Model, scan: Scan, positive: bool) -> None:
+    state = start(model, scan, BOX)
+    clicks = [Click((5, 8, 8), positive), Click((13, 29, 27), not positive)]
+    for click in clicks:
+        state = refine(model, scan, state, click)
+    field = canvas(state, scan.shape)
+    for click in clicks:
+        at = tuple(a - o for a, o in zip(click.at, field.region.lo, strict=True))
+        assert bool(field.logits[at] > 0) == click.positive
+
+
+def test_a_far_click_widens_the_view_and_keeps_what_was_seen(model: Model, scan: Scan) -> None:
+    state = start(model, scan, BOX)
+    wider = refine(model, scan, state, Click((13, 29, 27), False))
+    assert wider.region.union(state.region) == wider.region
+    assert wider.region != state.region
+    assert len(wider.layers) == 2
+    assert wider.layers[0] is state.layers[0]
+
+
+def test_clicks_in_one_view_share_a_layer(model: Model, scan: Scan) -> None:
+    state = start(model, scan, BOX)
+    state = refine(model, scan, state, Click((5, 8, 8), True))
+    region = state.region
+    after = refine(model, scan, state, Click((6, 9, 8), False))
+    assert after.region == region
+    assert len(after.layers) == len(state.layers)
+
+
+def test_layers_add_up_on_the_voxels(model: Model) -> None:
+    """A first field of 1 on 2x2x2 voxels and a residual of 5 on a larger window."""
+    first = Field(Region((1, 1, 1), (2, 2, 2)), torch.ones(2, 2, 2))
+    change = Field(Region((0, 0, 0), (4, 4, 4)), torch.full((1, 1, 1), 5.0))
+    blank = torch.zeros(1, 1, 16, 16, 16)
+    state = State((first, change), change.region, blank, torch.zeros(1, 0), None, ())
+    whole = canvas(state, (4, 4, 4))
+    assert whole.region == change.region
+    assert whole.logits[1, 1, 1] == 6
+    assert whole.logits[0, 0, 0] == OUTSIDE + 5
+
+
+def test_anothers_mask_comes_back_untouched(model: Model, scan: Scan) -> None:
+    region = Region((2, 3, 4), (9, 20, 18))
+    mask = torch.zeros(region.size, dtype=torch.bool)
+    mask[3:6, 4:15, 5:9] = True
+    field = Field(region, torch.where(mask, SURE, -SURE))
+    state = start_from_logits(model, scan, field)
+    assert torch.equal(canvas(state, scan.shape).logits > 0, mask)
+
+
+def test_a_start_from_a_click_holds_the_click(model: Model, scan: Scan) -> None:
+    state = start_from_click(model, scan, Click((7, 15, 14), True))
+    field = canvas(state, scan.shape)
+    at = tuple(a - o for a, o in zip((7, 15, 14), field.region.lo, strict=True))
+    assert field.logits[at] > 0
+    assert state.logits.shape[2:] == model.cells
+    assert state.layers[0].region == state.region
+
+
+def test_a_negative_first_click_segments_nothing(model: Model, scan: Scan) -> None:
+    state = start_from_click(model, scan, Click((7, 15, 14), False))
+    assert not bool((canvas(state, scan.shape).logits > 0).any())

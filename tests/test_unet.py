@@ -1,0 +1,73 @@
+"""The residual U-Net and the maps that show it prompts."""
+
+import torch
+from torch import nn
+
+from segvol_gru.prompt_maps import CellPrompts, box_maps, click_maps, newest, shown
+from segvol_gru.unet import ResidualBlock, ResidualUNet
+
+
+def prompts(box: list[float], tight: float = 1.0) -> CellPrompts:
+    none = torch.full((1, 1), -1)
+    return CellPrompts(
+        torch.zeros(1, 1, 3), none, torch.tensor([box]), torch.tensor([tight]), torch.ones(1, 3)
+    )
+
+
+def test_a_fresh_block_is_the_identity() -> None:
+    x = torch.randn(2, 16, 4, 4, 4)
+    assert torch.equal(ResidualBlock(16)(x), x)
+
+
+def test_the_network_keeps_the_resolution_and_reaches_every_weight() -> None:
+    torch.manual_seed(0)
+    net = ResidualUNet(3, 2, (8, 16, 16), (1, 1, 1), 1, 8)
+    for module in net.modules():
+        if isinstance(module, nn.GroupNorm):
+            nn.init.ones_(module.weight)
+    out = net(torch.randn(2, 3, 16, 24, 8))
+    assert out.shape == (2, 2, 16, 24, 8)
+    out.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in net.parameters())
+
+
+def test_the_memory_hook_sees_a_quarter_of_the_resolution() -> None:
+    net = ResidualUNet(1, 1, (8, 16, 16), (1, 1, 1), 1, 8)
+    seen = []
+
+    def hook(features: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(features.shape))
+        return features
+
+    net(torch.randn(1, 1, 16, 16, 16), hook)
+    assert seen == [(1, 16, 4, 4, 4)]
+
+
+def test_box_maps_hold_the_share_of_each_cell() -> None:
+    """Faces from -0.5 to 1.0 along D: the first cell is inside, of the second a half."""
+    inside, trusted = box_maps(prompts([-0.5, -0.5, -0.5, 1.0, 3.5, 3.5], 1 / 3), (4, 4, 4))[0]
+    assert inside[:, 0, 0].tolist() == [1.0, 0.5, 0.0, 0.0]
+    assert torch.allclose(trusted, inside / 3)
+
+
+def test_no_box_shows_nothing() -> None:
+    assert not box_maps(prompts([torch.nan] * 6, 0.0), (4, 4, 4)).any()
+
+
+def test_click_maps_peak_at_the_chosen_clicks_only() -> None:
+    points = torch.tensor([[[1.0, 1.0, 1.0], [6.0, 6.0, 6.0]]])
+    marks = click_maps(points, torch.tensor([[True, False]]), (8, 8, 8), 1.0)
+    assert marks.shape == (1, 1, 8, 8, 8)
+    assert marks[0, 0, 1, 1, 1] == 1
+    assert marks[0, 0, 6, 6, 6] < 1e-6
+    assert torch.isclose(marks[0, 0, 2, 1, 1], torch.tensor(-0.5).exp())
+
+
+def test_the_newest_click_is_the_last_that_was_given() -> None:
+    labels = torch.tensor([[1, 0, -1], [-1, -1, -1], [0, 1, 1]])
+    expected = [[False, True, False], [False] * 3, [False, False, True]]
+    assert newest(labels).tolist() == expected
+
+
+def test_logits_are_shown_between_minus_one_and_one() -> None:
+    assert shown(torch.tensor([0.0, 4.0])).tolist() == [0.0, torch.tanh(torch.tensor(1.0)).item()]
