@@ -1,0 +1,142 @@
+"""Examples: functions of (seed, index), framed and prompted as asked, read by their part only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_cases
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from segvol_gru.training.draw import Example, ExampleConfig, Structure, draw_example
+from segvol_gru.training.examples import MIN_CELLS, Examples
+
+CELLS = 24
+REAL = ExampleConfig(cells=CELLS, synthetic_share=0.0)
+PLAIN = ExampleConfig(cells=CELLS, synthetic_share=0.0, rotate=0.0, exchange=0.0)
+STARTS = ("tight", "jittered", "one slice", "click")
+
+
+def only(start: str) -> ExampleConfig:
+    weights = tuple(float(start == name) for name in STARTS)
+    return ExampleConfig(cells=CELLS, synthetic_share=0.0, starts=weights)  # type: ignore[arg-type]
+
+
+def equal(a: Example, b: Example) -> bool:
+    return all(torch.equal(x.nan_to_num(-9), y.nan_to_num(-9)) for x, y in pairs(a, b))  # type: ignore[attr-defined]
+
+
+def pairs(a: Example, b: Example) -> list[tuple[object, object]]:
+    return [(a[key], b[key]) for key in a]  # type: ignore[literal-required]
+
+
+@given(index=st.integers(0, 10**9), seed=st.integers(0, 2**31))
+@settings(max_examples=15, deadline=None)
+def test_an_example_follows_from_seed_and_index(index: int, seed: int) -> None:
+    """Whatever was drawn before, by whichever process."""
+    one, other = (Examples(make_cases(), REAL, seed, 10) for _ in range(2))
+    other[index + 1]
+    assert equal(one[index], other[index])
+    assert not torch.equal(one[index]["image"], one[index + 1]["image"])
+
+
+def test_phantoms_follow_from_seed_and_index() -> None:
+    config = ExampleConfig(cells=CELLS, synthetic_share=1.0)
+    one, other = (Examples([], config, 3, 10) for _ in range(2))
+    assert equal(one[4], other[4])
+
+
+@given(index=st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_every_example_is_usable(index: int) -> None:
+    example = Examples(make_cases(), REAL, 1, 10)[index]
+    image, target = example["image"], example["target"]
+    assert image.shape == target.shape == (1, CELLS, CELLS, CELLS)
+    assert float(image.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(image.std()) == pytest.approx(1, abs=1e-2)
+    assert set(target.unique().tolist()) <= {0.0, 1.0}
+    assert float(target.sum()) >= MIN_CELLS
+    assert int(example["index"]) == index
+    boxed = not bool(example["box"].isnan().any())
+    assert boxed == (int(example["label"]) == -1)
+
+
+def test_a_tight_box_touches_its_target() -> None:
+    for index in range(10):
+        example = Examples(make_cases(), only("tight"), 1, 20)[index]
+        at = example["target"][0].nonzero()
+        faces = torch.cat([at.amin(0) - 0.5, at.amax(0) + 0.5])
+        torch.testing.assert_close(example["box"], faces)
+        assert float(example["tight"]) == 1
+
+
+def test_a_jittered_box_errs_by_its_share_at_most() -> None:
+    for index in range(10):
+        example = Examples(make_cases(), only("jittered"), 1, 20)[index]
+        at = example["target"][0].nonzero()
+        low, high = at.amin(0) - 0.5, at.amax(0) + 0.5
+        error = (example["box"] - torch.cat([low, high])).abs().view(2, 3)
+        assert torch.all(error <= 0.1 * (high - low) + 1e-4)
+
+
+def test_a_box_of_one_slice_is_not_called_tight() -> None:
+    shares = {
+        round(3 * float(Examples(make_cases(), only("one slice"), 1, 40)[i]["tight"]))
+        for i in range(30)
+    }
+    assert shares == {0, 1}
+
+
+def test_a_start_without_box_clicks_inside() -> None:
+    for index in range(10):
+        example = Examples(make_cases(), only("click"), 1, 20)[index]
+        z, y, x = example["point"].long().tolist()
+        assert float(example["target"][0, z, y, x]) == 1
+        assert bool(example["box"].isnan().all())
+
+
+class Counted:
+    """An array that counts the voxels read from it."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array, self.read = array, 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def __getitem__(self, part: tuple[slice, slice, slice], /) -> NDArray[Any]:
+        found: NDArray[Any] = self.array[part]
+        self.read += found.size
+        return found
+
+
+def test_only_the_framed_part_is_read() -> None:
+    case = make_cases(1, side=64)[0]
+    image, labels = Counted(case.image), Counted(case.labels)
+    lo, hi, _ = case.tasks[1]
+    structure = Structure(image, labels, 1, lo, hi, case.spacing_mm)
+    draw_example(structure, only("tight"), np.random.default_rng(0))
+    assert 0 < image.read == labels.read < image.array.size / 4
+
+
+def test_data_sets_weigh_by_the_root_of_their_tasks() -> None:
+    """One case with 2 tasks against six with 12: sqrt(2 + 2) : sqrt(2 + 12)."""
+    cases = make_cases(7)
+    for loaded in cases[1:]:
+        object.__setattr__(loaded.case, "dataset", "other")
+    share = Examples(cases, REAL, 1, 10).group_share
+    np.testing.assert_allclose(share, np.array([2, np.sqrt(14)]) / (2 + np.sqrt(14)))
+
+
+def test_pictures_keep_what_they_show() -> None:
+    """Without rotation the cube stays a box whose inside is brighter (or darker) throughout."""
+    for index in range(8):
+        example = Examples(make_cases(1), PLAIN, 1, 20)[index]
+        inside = example["image"][example["target"] > 0]
+        outside = example["image"][example["target"] == 0]
+        assert abs(float(inside.mean() - outside.mean())) > 0.3
