@@ -10,13 +10,15 @@ from segvol_gru.pipeline import (
     Model,
     State,
     canvas,
+    on_cells,
     refine,
+    segmented,
     start,
     start_from_click,
     start_from_logits,
 )
 from segvol_gru.prompts import Box, Click
-from segvol_gru.region import Field, Region
+from segvol_gru.region import Field, Region, to_cells
 from segvol_gru.scan import Scan
 
 BOX = Box((3, 5, 4), (8, 12, 11))
@@ -71,6 +73,18 @@ def test_a_far_click_widens_the_view_and_keeps_what_was_seen(model: Model, scan:
     assert wider.region != state.region
     assert len(wider.layers) == 2
     assert wider.layers[0] is state.layers[0]
+
+
+def test_the_mask_is_the_sign_of_the_canvas(model: Model, scan: Scan) -> None:
+    state = start(model, scan, BOX)
+    for click in (Click((5, 8, 8), False), Click((13, 29, 27), True)):
+        state = refine(model, scan, state, click)
+    field, mask = canvas(state, scan.shape), segmented(state, scan.shape)
+    assert mask.region == field.region
+    assert torch.equal(mask.logits, field.logits > 0)
+    cells = to_cells(field.logits[state.region.slices(field.region.lo)], model.cells)
+    seen = on_cells(state.layers, state.region, model.cells)[0, 0]
+    torch.testing.assert_close(seen, cells, atol=1e-4, rtol=1e-4)
 
 
 def test_clicks_in_one_view_share_a_layer(model: Model, scan: Scan) -> None:

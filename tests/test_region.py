@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +80,44 @@ def test_regrid_moves_values_with_their_voxels() -> None:
 def test_regrid_knows_nothing_outside() -> None:
     old, new = Region((0, 0, 0), (4, 4, 4)), Region((10, 0, 0), (4, 4, 4))
     assert not regrid(torch.ones(1, 2, 4, 4, 4), old, new).any()
+
+
+CELLS = st.tuples(*[st.integers(1, 9)] * 3)
+
+
+def noise(size: tuple[int, int, int]) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(1))
+
+
+@given(size=SIZE, cells=CELLS, data=st.data())
+def test_rendering_is_trilinear_interpolation(
+    size: tuple[int, int, int], cells: tuple[int, int, int], data: st.DataObject
+) -> None:
+    lo = data.draw(st.tuples(*[st.integers(0, n - 1) for n in size]))
+    window = Region(lo, tuple(n - a for a, n in zip(lo, size, strict=True)))
+    logits = noise(cells)
+    whole = F.interpolate(logits[None, None], size, mode="trilinear", align_corners=False)[0, 0]
+    torch.testing.assert_close(
+        Field(Region((0, 0, 0), size), logits).render(window), whole[window.slices()]
+    )
+
+
+@given(lo=INDEX, size=SIZE, cells=CELLS, other=INDEX, other_size=SIZE, new=CELLS)
+def test_a_field_on_other_cells_is_its_rendering_averaged(
+    lo: tuple[int, int, int],
+    size: tuple[int, int, int],
+    cells: tuple[int, int, int],
+    other: tuple[int, int, int],
+    other_size: tuple[int, int, int],
+    new: tuple[int, int, int],
+) -> None:
+    field, region = Field(Region(lo, size), noise(cells)), Region(other, other_size)
+    whole = torch.full((40, 40, 40), -8.0)
+    whole[field.region.slices()] = field.render(field.region)
+    expected = to_cells(whole[region.slices()], new)
+    torch.testing.assert_close(field.onto(region, new, -8.0), expected, atol=1e-5, rtol=1e-4)
+    signs = (noise(size) > 0).to(torch.int8)
+    whole = torch.zeros(40, 40, 40)
+    whole[field.region.slices()] = signs.float()
+    expected = to_cells(whole[region.slices()], new)
+    torch.testing.assert_close(Field(field.region, signs).onto(region, new), expected)

@@ -9,18 +9,21 @@ A `State` is a value: refining returns a new one, so undo is going back to the o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from segvol_gru.base.compact import CompactBase
+from segvol_gru.base.precision import autocast
 from segvol_gru.correct import Corrector
 from segvol_gru.correct.rules import MARGIN, obey
 from segvol_gru.framing import around_box, around_click, better_view, widened
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.prompts import Box, Click, Index
-from segvol_gru.region import Field, Region, to_cells
+from segvol_gru.region import Field, Region
 from segvol_gru.scan import Scan
 
 OUTSIDE = -8.0  # logit of a voxel that no field covers
@@ -106,7 +109,7 @@ def start_from_logits(model: Model, scan: Scan, field: Field) -> State:
         field: logits of every voxel of a region that holds the mask and some room.
     """
     region = field.region
-    logits = to_cells(field.render(region), model.cells)[None, None]
+    logits = on_cells((field,), region, model.cells)
     state = _state(model, region, logits, None, ())
     return replace(state, layers=(field,))
 
@@ -118,7 +121,7 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
     image = scan.look(state.region, model.cells)
     logits, memory = state.logits.to(scan.device), state.memory.to(scan.device)
-    with torch.inference_mode(), _precision(scan):
+    with torch.inference_mode(), autocast(scan.device, "auto"):
         after, memory = model.corrector.correct(image, logits, memory, prompts)
     after, memory = obey(after, prompts).cpu(), memory.cpu()
     change = Field(state.region, (after - state.logits)[0, 0])
@@ -127,23 +130,50 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
 
 def canvas(state: State, shape: Index) -> Field:
     """The logits of every voxel that some layer covers, cut to the volume."""
-    window = state.layers[0].region
-    for layer in state.layers[1:]:
-        window = window.union(layer.region)
-    window = window.inside(shape)
-    first = state.layers[0]
-    if first.region == window:
-        logits = first.render(window)
-    else:
-        logits = torch.full(window.size, OUTSIDE)
-        logits[first.region.slices(window.lo)] = first.render(first.region)
-    for layer in state.layers[1:]:
-        logits[layer.region.slices(window.lo)] += layer.render(layer.region)
-    for click in state.clicks:  # cells coarser than voxels may have smoothed a click away
-        at = tuple(a - o for a, o in zip(click.at, window.lo, strict=True))
-        if bool(logits[at] > 0) != click.positive:
-            logits[at] = MARGIN if click.positive else -MARGIN
+    window = _covered(state, shape)
+    logits = torch.empty(window.size)
+    for z, plane in enumerate(_planes(state, window)):
+        logits[z] = plane
     return Field(window, logits)
+
+
+def segmented(state: State, shape: Index) -> Field:
+    """The mask, bool, on the same window: `canvas(state, shape).logits > 0` in half the time."""
+    window = _covered(state, shape)
+    mask = torch.empty(window.size, dtype=torch.bool)
+    for z, plane in enumerate(_planes(state, window)):
+        mask[z] = plane > 0
+    return Field(window, mask)
+
+
+def on_cells(layers: tuple[Field, ...], region: Region, cells: Index) -> Tensor:
+    """What a canvas of these layers is on the cells of a region, (1, 1, *cells) float32."""
+    total = layers[0].onto(region, cells, OUTSIDE)
+    for layer in layers[1:]:
+        total += layer.onto(region, cells)
+    return total[None, None]
+
+
+def _covered(state: State, shape: Index) -> Region:
+    """The part of the volume that some layer covers."""
+    return reduce(Region.union, (layer.region for layer in state.layers)).inside(shape)
+
+
+def _planes(state: State, window: Region) -> Iterator[Tensor]:
+    """The canvas, one float32 (H, W) plane after the other."""
+    layers = [
+        (layer.region.slices(window.lo), layer.planes(layer.region)) for layer in state.layers
+    ]
+    for depth in range(window.size[0]):
+        plane = torch.full(window.size[1:], OUTSIDE)
+        for i, ((z, y, x), planes) in enumerate(layers):
+            if z.start <= depth < z.stop:
+                plane[y, x] = next(planes) + plane[y, x] if i else next(planes)
+        for click in state.clicks:  # cells coarser than voxels may have smoothed it away
+            at_z, at_y, at_x = (a - o for a, o in zip(click.at, window.lo, strict=True))
+            if at_z == depth and bool(plane[at_y, at_x] > 0) != click.positive:
+                plane[at_y, at_x] = MARGIN if click.positive else -MARGIN
+        yield plane
 
 
 def _state(
@@ -157,21 +187,9 @@ def _state(
 def _predict(model: Model, scan: Scan, region: Region, prompts: CellPrompts) -> Tensor:
     """The base network's logits on a region, (1, 1, *cells)."""
     image = scan.look(region, model.cells)
-    with torch.inference_mode(), _precision(scan):
+    with torch.inference_mode(), autocast(scan.device, "auto"):
         logits: Tensor = model.base(image, torch.zeros_like(image), prompts)
     return logits
-
-
-def _precision(scan: Scan) -> torch.autocast:
-    """bfloat16 where the hardware multiplies it natively."""
-    kind = scan.device.type
-    native = torch.cuda.is_bf16_supported() if kind == "cuda" else _cpu_has_bf16()
-    return torch.autocast(kind, torch.bfloat16, enabled=native)
-
-
-def _cpu_has_bf16() -> bool:
-    check = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return bool(check()) if check is not None else False
 
 
 def _prompts(
@@ -202,10 +220,7 @@ def _framed(model: Model, scan: Scan, state: State, click: Click) -> State:
     region = widened(state.region, mask, click.at, scan.shape, scan.spacing_mm)
     if region == state.region:
         return state
-    whole = canvas(state, scan.shape)
-    logits = torch.full(region.size, OUTSIDE)
-    logits[whole.region.slices(region.lo)] = whole.logits
-    cells = to_cells(logits, model.cells)[None, None]
+    cells = on_cells(state.layers, region, model.cells)
     memory = model.corrector.carry(state.memory, state.region, region)
     return replace(state, region=region, logits=cells, memory=memory)
 

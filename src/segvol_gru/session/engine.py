@@ -19,15 +19,16 @@ from segvol_gru.pipeline import (
     SURE,
     Model,
     State,
-    canvas,
+    on_cells,
     refine,
+    segmented,
     start,
     start_from_click,
     start_from_logits,
 )
 from segvol_gru.pretrained import load_model
 from segvol_gru.prompts import Box, Click
-from segvol_gru.region import Field, to_cells
+from segvol_gru.region import Field
 from segvol_gru.scan import Scan
 from segvol_gru.session.records import Header
 from segvol_gru.session.snapshot import Clip, Step
@@ -91,7 +92,7 @@ class Engine:
         state = start_from_click(self.model, self._scan(clip), click)
         if click.positive:
             for old in earlier:
-                if old != click and _in_mask(canvas(state, shape), old):
+                if old != click and _in_mask(segmented(state, shape), old):
                     state = refine(self.model, self._scan(clip), state, old)
         return self._step(state, clip)
 
@@ -104,9 +105,7 @@ class Engine:
 
     def _adopted(self, state: State) -> State:
         """The state of another model as one of ours: its mask stays, its memory says nothing."""
-        whole = canvas(state, self.volume.shape)
-        crop = whole.logits[state.region.slices(whole.region.lo)]
-        cells = to_cells(crop, self.model.cells)[None, None]
+        cells = on_cells(state.layers, state.region, self.model.cells)
         return replace(state, logits=cells, memory=self.model.corrector.initial_memory(1).cpu())
 
     def _clip(self, box: Box) -> Clip:
@@ -203,8 +202,8 @@ def _plain(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
 
 
-def _in_mask(field: Field, click: Click) -> bool:
-    at = tuple(a - o for a, o in zip(click.at, field.region.lo, strict=True))
-    if not all(0 <= a < n for a, n in zip(at, field.region.size, strict=True)):
+def _in_mask(mask: Field, click: Click) -> bool:
+    at = tuple(a - o for a, o in zip(click.at, mask.region.lo, strict=True))
+    if not all(0 <= a < n for a, n in zip(at, mask.region.size, strict=True)):
         return False
-    return bool(field.logits[at] > 0)
+    return bool(mask.logits[at])

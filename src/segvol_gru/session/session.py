@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segvol_gru.errors import InputError
-from segvol_gru.pipeline import Model, canvas
+from segvol_gru.pipeline import Model, segmented
 from segvol_gru.prompts import Box, Click, Index
-from segvol_gru.region import Field
 from segvol_gru.session.asked import (
     Frame,
     Point,
@@ -300,8 +299,7 @@ class Session(Objects):
 
     def _take(self, prompt: Prompt, step: Step) -> BoolArray:
         """Write a step down and show its mask."""
-        whole = canvas(step.state, self.volume.shape)
-        shown = Field(whole.region, whole.logits > 0)
+        shown = segmented(step.state, self.volume.shape)
         known = {}
         if self._live is not None:
             stored, before = self._live
