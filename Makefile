@@ -6,10 +6,14 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types bench
+.PHONY: demo picture test test-slow lint types bench
 
 demo: $(VENV)/.demo
 	$(BIN)/segvol-gru demo
+
+# The picture of the README, with the weights in the package.
+picture: demo
+	cp demo/left-thalamus.png docs/demo.png
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"

@@ -26,7 +26,7 @@ def test_import_contracts_hold() -> None:
         "-c",
         "from importlinter.cli import lint_imports_command as run; run()",
     ]
-    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
 
@@ -41,5 +41,7 @@ def test_the_package_alone_loads_neither_torch_nor_numpy() -> None:
         "import sys, segvol_gru as sg; sg.Click, sg.Box, sg.InputError;"
         "print([m for m in ('torch', 'numpy', 'scipy') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -45,7 +45,7 @@ def run(program: Path, cwd: Path, *arguments: object) -> subprocess.CompletedPro
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     words = [str(program), *map(str, arguments)]
     env = {**kept, "HOME": str(cwd), "COLUMNS": "200"}
-    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True)
+    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, encoding="utf-8")
 
 
 def test_the_wheel_has_what_it_needs_and_no_more(wheel: Path) -> None:

@@ -28,7 +28,9 @@ def test_help_imports_nothing_heavy() -> None:
         "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0, r.output;"
         f"print([m for m in {HEAVY} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -41,7 +43,11 @@ def test_help_takes_less_than_half_a_second() -> None:
         "except SystemExit: sys.stderr.write(str(time.process_time()))"
     )
     seconds = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, encoding="utf-8"
+            ).stderr
+        )
         for _ in range(3)
     ]
     assert min(seconds) < 0.5
@@ -72,7 +78,7 @@ def test_a_refusal_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
 def test_a_refusal_of_the_program_itself_has_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "segvol_gru", "segment", str(tmp_path / "no.nii.gz")]
     command += ["--box", "0,0,0,1,1,1", "--out", str(tmp_path / "m.nii.gz")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "there is no file" in done.stderr

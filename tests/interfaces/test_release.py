@@ -105,7 +105,9 @@ def test_the_makefile_knows_the_commands_of_the_readme() -> None:
 
 
 def test_no_paths_of_a_machine_in_the_repository() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     if listed.returncode:
         pytest.skip("not in a git work tree")
     homes = [f"/{name}/" for name in ("work", "root", "home", "Users")]
