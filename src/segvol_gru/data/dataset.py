@@ -92,16 +92,36 @@ def load_case(case: Case) -> LoadedCase:
             spacing = tuple(float(s) for s in data["spacing"])
     except (OSError, KeyError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(f"{case.file.name} cannot be read ({error}).") from error
-    if image.ndim != 3 or image.shape != labels.shape or len(spacing) != 3:
+    return with_tasks(case, image, labels, spacing)
+
+
+def with_tasks(
+    case: Case,
+    image: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    spacing_mm: tuple[float, ...],
+) -> LoadedCase:
+    """A case whose arrays are at hand, with its tasks.
+
+    Args:
+        case: where it came from.
+        image: (D, H, W) uint8.
+        labels: (D, H, W) integer.
+        spacing_mm: voxel size along (D, H, W).
+
+    Raises:
+        InputError: the arrays do not fit together.
+    """
+    if image.ndim != 3 or image.shape != labels.shape or len(spacing_mm) != 3:
         raise InputError(
             f"{case.file.name} has image {image.shape}, labels {labels.shape} and spacing "
-            f"{spacing}, wanted one 3-D shape and three numbers."
+            f"{spacing_mm}, wanted one 3-D shape and three numbers."
         )
     found = _tasks(labels)
     if case.instances:
         largest = sorted(found, key=lambda k: (-found[k][2], k))[:MAX_INSTANCES]
         found = {k: found[k] for k in sorted(largest)}
-    return LoadedCase(case, image, labels, (spacing[0], spacing[1], spacing[2]), found)
+    return LoadedCase(case, image, labels, spacing_mm, found)
 
 
 def _tasks(

@@ -41,6 +41,7 @@ class Record:
         dsc: Dice similarity.
         nsd: surface Dice at 2 mm; NaN for microscopy, whose voxels are far smaller than that.
         seconds: time from the prompt to the mask; NaN where none was given.
+        peak_mb: most memory that the process had held until then, in MiB.
         error: what went wrong, empty if nothing. Scores that were not reached are 0.
     """
 
@@ -58,6 +59,7 @@ class Record:
     dsc: Six = NOTHING
     nsd: Six = NOTHING
     seconds: Six = NOTHING
+    peak_mb: float = math.nan
     error: str = ""
 
     @property
@@ -82,6 +84,8 @@ class Record:
             raise ValueError("not a record")
         for name in ("dsc", "nsd", "seconds"):
             values[name] = tuple(math.nan if v is None else v for v in values[name])
+        if values["peak_mb"] is None:
+            values["peak_mb"] = math.nan
         for name in ("box", "clicks"):
             if values[name] is not None:
                 values[name] = tuple(v if v is None else tuple(v) for v in values[name])

@@ -6,20 +6,32 @@ largest objects of a case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
-from segvol_gru.data.dataset import Case, LoadedCase, load_case, read_manifest
+from segvol_gru.data.dataset import Case, LoadedCase
 from segvol_gru.errors import InputError
+from segvol_gru.evaluation.foreign import PREFIX
+from segvol_gru.evaluation.inputs import Boxed, find_cases, load
 from segvol_gru.evaluation.records import Record
 from segvol_gru.prompts import Box, Index
 from segvol_gru.simulate import BoolArray, challenge_box, jittered_box
 
-Start = Literal["tight", "challenge", "flat", "none", "alternate"]
+Start = Literal[
+    "tight",
+    "challenge",
+    "flat",
+    "none",
+    "alternate",
+    "foreign:region-growing",
+    "foreign:threshold",
+    "foreign:low-resolution",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +39,10 @@ class Options:
     """How the protocol is run."""
 
     start: Start = "alternate"
-    """First prompt. `tight`: smallest box. `challenge`: competition box. `flat`: rectangle on the
-    largest slice. `none`: a click. `alternate`: tasks with an even number get a competition box,
-    the others a click."""
+    """First prompt. `tight`: smallest box. `challenge`: competition box, the case's own where it
+    comes with one. `flat`: rectangle on the largest slice. `none`: a click. `alternate`: tasks
+    with an even number get a competition box, the others a click. `foreign:...`: the mask of
+    another tool (see `foreign`)."""
 
     jitter: float = 0.0
     """Every face of a box is moved by up to this share of the side."""
@@ -38,10 +51,13 @@ class Options:
     """Click on any voxel of the largest error instead of the deepest one."""
 
     split: str = "val"
-    """Which split of the manifest."""
+    """Which split of the manifest; folders without a manifest have none."""
 
     datasets: tuple[str, ...] = ()
     """Data sets to run; none named means all. Task numbers do not depend on it."""
+
+    most: int | None = None
+    """At most so many tasks of each data set, spread evenly over its numbers; None for all."""
 
     seed: int = 2025
     """Of the boxes, the jitter and the random clicks."""
@@ -54,10 +70,17 @@ class Options:
             raise InputError(
                 f"start is {self.start!r}, wanted one of {', '.join(get_args(Start))}."
             )
+        if self.most is not None and self.most < 1:
+            raise InputError(f"most is {self.most}, wanted 1 or more tasks a data set, or None.")
         if not 0 <= self.jitter <= 1:
             raise InputError(f"jitter is {self.jitter}, wanted a share from 0 to 1 of the side.")
         if self.workers < 1:
             raise InputError(f"workers is {self.workers}, wanted 1 or more processes.")
+
+    @property
+    def foreign(self) -> str:
+        """A key of `FOREIGN` where masks of another tool are started from, else empty."""
+        return self.start.removeprefix(PREFIX) if self.start.startswith(PREFIX) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +110,10 @@ def plan(data: Path, options: Options) -> Iterator[tuple[Case, list[Task] | Reco
         A case and its tasks, or a record that names the fault of a case that cannot be read.
 
     Raises:
-        InputError: there is no manifest, or no case of the split (and data sets) asked for.
+        InputError: the folder has no known form, or no case of the split (and data sets) asked
+            for.
     """
-    cases = sorted(
-        (case for case in read_manifest(data) if case.split == options.split),
-        key=lambda case: case.file.stem,
-    )
+    cases = find_cases(data, options.split)
     unknown = set(options.datasets) - {case.dataset for case in cases}
     if unknown or not cases:
         raise InputError(
@@ -104,7 +125,7 @@ def plan(data: Path, options: Options) -> Iterator[tuple[Case, list[Task] | Reco
     number = 0
     for case in cases:
         try:
-            loaded = load_case(case)
+            loaded = load(case)
         except Exception as error:  # a damaged file fails in many ways and must not stop the rest
             tasks: list[Task] | Record = blank_record(case, describe(error))
         else:
@@ -115,6 +136,28 @@ def plan(data: Path, options: Options) -> Iterator[tuple[Case, list[Task] | Reco
                 number += 1
         if not options.datasets or case.dataset in options.datasets:
             yield case, tasks
+
+
+def thinned(
+    planned: Iterable[tuple[Case, list[Task] | Record]], most: int | None
+) -> list[tuple[Case, list[Task] | Record]]:
+    """Keep at most so many tasks of each data set, evenly spread; all if None."""
+    entries = list(planned)
+    if most is None:
+        return entries
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for case, tasks in entries:
+        if not isinstance(tasks, Record):
+            numbers[case.dataset] += [task.number for task in tasks]
+    kept = {
+        n if len(all_) <= most else all_[i * len(all_) // most]
+        for all_ in numbers.values()
+        for i, n in enumerate(all_[:most])
+    }
+    return [
+        (case, tasks if isinstance(tasks, Record) else [t for t in tasks if t.number in kept])
+        for case, tasks in entries
+    ]
 
 
 def blank_record(case: Case, error: str = "") -> Record:
@@ -146,7 +189,8 @@ def _first_box(
     mask = loaded.labels == label
     lo, hi, _ = loaded.tasks[label]
     if kind == "challenge":
-        box = challenge_box(mask, generator)
+        own = loaded.boxes.get(label) if isinstance(loaded, Boxed) else None
+        box = own or challenge_box(mask, generator)
     elif kind == "flat":
         box = flat_box(mask, loaded.spacing_mm)
     else:

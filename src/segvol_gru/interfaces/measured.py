@@ -19,19 +19,27 @@ from segvol_gru.volume import Volume
 
 
 class SessionSegmenter:
-    """What `evaluation.protocol` drives; every structure gets a session of its own.
+    """What `evaluation.trial` drives; every structure gets a session of its own.
 
     Args:
         model: "default" or a model folder.
-        corrector: "field", "paper" or "reprompt".
+        corrector: "field", "paper", "reprompt", or "none" to stay with the first mask.
         device: "auto", "cpu", "cuda" or "mps".
         forget: empty the memory before every click, to measure what memory is worth.
+        shuffle: before every click say all earlier ones anew in another order, to measure what
+            their order is worth.
     """
 
     def __init__(
-        self, model: str, corrector: str, device: str = "auto", forget: bool = False
+        self,
+        model: str,
+        corrector: str,
+        device: str = "auto",
+        forget: bool = False,
+        shuffle: bool = False,
     ) -> None:
-        loaded = load_model(model, corrector)
+        self._frozen, self._shuffle = corrector == "none", shuffle
+        loaded = load_model(model, "reprompt" if self._frozen else corrector)
         self._model: Model = loaded
         if forget:
             self._model = replace(loaded, corrector=Forgetful(loaded.corrector))
@@ -46,19 +54,49 @@ class SessionSegmenter:
         click: Click | None,
         modality: str,
     ) -> NDArray[np.bool_]:
-        """See `evaluation.protocol.Segmenter`."""
+        """See `evaluation.trial.Segmenter`."""
+        first = box if box is not None else click
+        assert first is not None
+        return self._begin(Volume(array, spacing_mm, modality=modality or None), first)
+
+    def adopt(
+        self,
+        array: NDArray[np.uint8],
+        spacing_mm: tuple[float, float, float],
+        mask: NDArray[np.bool_],
+        modality: str,
+    ) -> NDArray[np.bool_]:
+        """See `evaluation.trial.MaskStarter`."""
+        return self._begin(Volume(array, spacing_mm, modality=modality or None), mask)
+
+    def _begin(self, volume: Volume, first: Box | Click | NDArray[np.bool_]) -> NDArray[np.bool_]:
         if self._session is not None:
             self._session.close()
-        volume = Volume(array, spacing_mm, modality=modality)
         self._session = Session(volume, self._model, device=self._device)
-        prompt = box if box is not None else click
-        assert prompt is not None
-        return self._session.prompt(prompt)
+        self._first, self._clicks = first, []
+        return self._say_first(self._session)
+
+    def _say_first(self, session: Session) -> NDArray[np.bool_]:
+        if isinstance(self._first, np.ndarray):
+            return session.start(self._first)
+        return session.prompt(self._first)
 
     def click(self, click: Click) -> NDArray[np.bool_]:
-        """See `evaluation.protocol.Segmenter`."""
+        """See `evaluation.trial.Segmenter`."""
         assert self._session is not None
+        if self._frozen:
+            return self._session.mask
+        if self._shuffle and len(self._clicks) > 1:
+            generator = np.random.default_rng([len(self._clicks), *click.at])
+            self._session.reset()
+            self._say_first(self._session)
+            for place in generator.permutation(len(self._clicks)):
+                self._session.prompt(self._clicks[place])
+        self._clicks.append(click)
         return self._session.prompt(click)
+
+    _first: Box | Click | NDArray[np.bool_]
+    _clicks: list[Click]
 
 
 class Forgetful(Corrector):

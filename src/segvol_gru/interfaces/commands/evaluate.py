@@ -8,18 +8,40 @@ from typing import Annotated, Any
 import typer
 
 from segvol_gru.interfaces import console
-from segvol_gru.interfaces.options import CorrectorName, DataFolder, DeviceName, ModelName
+from segvol_gru.interfaces.options import DeviceName
 
 STEPS = ("box", "1", "2", "3", "4", "5")
 
 
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder with manifest.csv, competition *.npz, or images/ and labels/ of NIfTI files."
+    ),
+]
+Measured = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="default, a model folder, box, brush, random-walker, geodesic, region-growing, or "
+        "'command:sh predict.sh ...' with {inputs} and {outputs}.",
+    ),
+]
+
+
 def evaluate(
-    data: DataFolder,
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder of records and summary; a run goes on here.")],
-    model: ModelName = "default",
-    corrector: CorrectorName = "field",
+    model: Measured = "default",
+    corrector: Annotated[
+        str, typer.Option(help="What clicks go to: field, paper, reprompt or none.")
+    ] = "field",
     start: Annotated[
-        str, typer.Option(help="First prompt: tight, challenge, flat, none or alternate.")
+        str,
+        typer.Option(
+            help="First prompt: tight, challenge, flat, none or alternate; or "
+            "foreign:region-growing, foreign:threshold, foreign:low-resolution."
+        ),
     ] = "tight",
     split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
     dataset: Annotated[
@@ -32,6 +54,12 @@ def evaluate(
     forget: Annotated[
         bool, typer.Option("--forget", help="Empty the memory before every click.")
     ] = False,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Say earlier clicks anew in another order.")
+    ] = False,
+    most: Annotated[
+        int | None, typer.Option(help="At most so many tasks of each data set.", min=1)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of boxes, jitter and random clicks.")] = 2025,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     device: DeviceName = "auto",
@@ -39,6 +67,7 @@ def evaluate(
     """Measure a model: a box or click, then five clicks on the error, scored one by one."""
     from functools import partial
 
+    from segvol_gru.evaluation.models import foreign_model
     from segvol_gru.evaluation.protocol import evaluate as run
     from segvol_gru.evaluation.tasks import Options
     from segvol_gru.interfaces.measured import SessionSegmenter
@@ -49,11 +78,25 @@ def evaluate(
         random_clicks=random_clicks,
         split=split,
         datasets=tuple(dataset or ()),
+        most=most,
         seed=seed,
         workers=workers,
     )
-    factory = partial(SessionSegmenter, model, corrector, device, forget)
-    print_summary(run(data, factory, out, options))
+    factory, name = foreign_model(model), model
+    if factory is None:
+        factory = partial(SessionSegmenter, model, corrector, device, forget, shuffle)
+        name = " ".join([model, corrector, *["forget"] * forget, *["shuffle"] * shuffle])
+    with console.progress() as bar:
+        task = bar.add_task("tasks")
+        summary = run(
+            data,
+            factory,
+            out,
+            options,
+            model=name,
+            watch=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print_summary(summary)
     console.out.print(
         f"wrote {out / 'summary.json'}", markup=False, highlight=False, soft_wrap=True
     )
