@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,15 @@ WIDTHS, BLOCKS, CELLS = (4, 4, 4, 4), (1, 1, 1, 1), 16
 SEED = 7
 
 
-def make_rounds(corrector: bool = True, rounds: tuple[float, ...] = (0, 1, 1)) -> Rounds:
+def make_rounds(
+    corrector: bool = True,
+    rounds: tuple[float, ...] = (0, 1, 1),
+    widths: tuple[int, ...] = WIDTHS,
+) -> Rounds:
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        base = CompactBase(CompactConfig(WIDTHS, BLOCKS, 1, 4, CELLS))
-        field = FieldCorrector(FieldConfig(WIDTHS, BLOCKS, 1, 4, 4, CELLS)) if corrector else None
+        base = CompactBase(CompactConfig(widths, BLOCKS, 1, 4, CELLS))
+        field = FieldCorrector(FieldConfig(widths, BLOCKS, 1, 4, 4, CELLS)) if corrector else None
     return Rounds(base, field, RoundsConfig(weights=rounds))
 
 
@@ -51,6 +55,19 @@ def make_config(**settings: object) -> LoopConfig:
     examples = ExampleConfig(cells=CELLS, synthetic_share=0.0)
     defaults: dict[str, object] = {"steps": 4, "batch": 2, "warmup": 2, "examples": examples}
     return LoopConfig(**{**defaults, **settings})  # type: ignore[arg-type]
+
+
+def write_folder(folder: Path, rows: Sequence[tuple[str, str, str]]) -> Path:
+    """A data folder of cubes; `rows`: (name, data set, split)."""
+    (folder / "cases").mkdir(parents=True)
+    lines = ["file,modality,dataset,subject,split,licence_class,labels"]
+    for (name, dataset, split), loaded in zip(rows, make_cases(len(rows)), strict=True):
+        path = folder / "cases" / f"{name}.npz"
+        spacing = np.ones(3, np.float32)
+        np.savez(path, imgs=loaded.image, gts=loaded.labels, spacing=spacing)
+        lines.append(f"cases/{name}.npz,MR,{dataset},{name},{split},open,1 2")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 Train = Callable[..., tuple[Outcome, Rounds]]

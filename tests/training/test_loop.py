@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Train, make_config, make_rounds
+from conftest import Train, make_cases, make_config, make_rounds
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segvol_gru.errors import InputError
 from segvol_gru.training.config import LoopConfig, learning_rate
+from segvol_gru.training.examples import Examples
 from segvol_gru.training.interrupt import Interrupt
-from segvol_gru.training.program import recompute
+from segvol_gru.training.loop import Outcome, fit
+from segvol_gru.training.program import Program, RoundsResult, Turn, recompute
 from segvol_gru.training.state import pull_back, read_checkpoint, update_average
 from segvol_gru.training.watch import Row
 
@@ -228,6 +231,37 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match="no checkpoint"):
         read_checkpoint(tmp_path / "last.ckpt")
+
+
+class Broken(Program):
+    """A weight of 1 whose gradient is 1, but not a number where `lost` says so."""
+
+    def __init__(self, lost: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight, self.lost = nn.Parameter(torch.ones(())), lost
+
+    def forward(self, batch: object, turn: Turn) -> RoundsResult:
+        loss = self.weight * (float("nan") if turn.step in self.lost else 1.0)
+        return RoundsResult(loss, (1.0,), (0.0,))
+
+
+def fit_broken(folder: Path, lost: tuple[int, ...], steps: int) -> Outcome:
+    config = make_config(steps=steps, warmup=0, decay_from=1.0, weight_decay=0.0, lr=0.125, ema=0.0)
+    data = Examples(make_cases(), config.examples, 1, 100)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    return fit(Broken(lost), data, config, folder, fabric, workers=0)
+
+
+def test_a_gradient_that_is_no_number_costs_one_step(tmp_path: Path) -> None:
+    """AdamW's first steps are lr long: two of three remain."""
+    average = fit_broken(tmp_path, lost=(1,), steps=3).average
+    assert next(average.parameters()).item() == pytest.approx(1 - 2 * 0.125, abs=1e-5)
+    assert [row["norm"] for row in log(tmp_path)] == ["1.000", "nan", "1.000"]
+
+
+def test_a_run_without_finite_gradients_ends(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        fit_broken(tmp_path, lost=tuple(range(99)), steps=20)
 
 
 @pytest.mark.parametrize(("name", "value"), [("steps", 0), ("accumulate", 0), ("lr", 0.0)])

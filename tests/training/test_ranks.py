@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_cases
+from conftest import write_folder
 
 from segvol_gru.training.ranks import launched
 
@@ -42,22 +42,6 @@ weights = [0, 1, 1]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
-def write_data(folder: Path) -> Path:
-    (folder / "cases").mkdir(parents=True)
-    rows = ["file,modality,dataset,subject,split,licence_class,labels"]
-    for loaded in make_cases(3):
-        name = loaded.case.subject
-        np.savez(
-            folder / "cases" / f"{name}.npz",
-            imgs=loaded.image,
-            gts=loaded.labels,
-            spacing=np.ones(3, np.float32),
-        )
-        rows.append(f"cases/{name}.npz,MR,cubes,{name},train,open,1 2")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
 def run(launcher: Sequence[str], recipe: Path, data: Path, out: Path, *more: str) -> list[float]:
     """Train in processes of their own; every loss of every step, the rounds' too."""
     command = [sys.executable, *launcher, "-m", "segvol_gru", "train", str(recipe)]
@@ -72,7 +56,8 @@ def run(launcher: Sequence[str], recipe: Path, data: Path, out: Path, *more: str
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one_with_twice_the_batch(tmp_path: Path) -> None:
     """Base, then corrector on it: gloo under torchrun against a single process."""
-    data, losses = write_data(tmp_path / "data"), {}
+    rows = [(name, "cubes", "train") for name in "abc"]
+    data, losses = write_folder(tmp_path / "data", rows), {}
     for stage in ("base", "corrector"):
         for name, launcher, batch in (("one", (), 4), ("two", TORCHRUN, 2)):
             recipe = tmp_path / f"{stage}-{name}.toml"

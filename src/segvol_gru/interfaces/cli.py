@@ -15,6 +15,7 @@ from segvol_gru.errors import InputError
 from segvol_gru.interfaces.commands.demo import demo
 from segvol_gru.interfaces.commands.doctor import doctor
 from segvol_gru.interfaces.commands.evaluate import evaluate
+from segvol_gru.interfaces.commands.finetune import finetune
 from segvol_gru.interfaces.commands.segment import segment
 from segvol_gru.interfaces.commands.train import export, train
 from segvol_gru.interfaces.commands.weights import import_weights, info
@@ -48,7 +49,7 @@ app = typer.Typer(
 weights = typer.Typer(help="Weight files.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(weights, name="weights")
 
-for command in (segment, demo, doctor, evaluate, train, export, info):
+for command in (segment, demo, doctor, evaluate, train, finetune, export, info):
     app.command()(command)
 weights.command("import")(import_weights)
 

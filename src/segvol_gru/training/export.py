@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from segvol_gru.correct.field import FieldCorrector
+from segvol_gru.correct.paper import PaperCorrector
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import save_network
 from segvol_gru.training.recipe import Recipe, kept_recipe
+from segvol_gru.training.rounds import Rounds
 from segvol_gru.training.run import DATA, averaged, networks
 
 LICENCE = "CC BY-SA 4.0"
@@ -45,21 +47,42 @@ def export(
     recipe, weights = kept_recipe(run), averaged(run)
     model = networks(recipe)
     model.base.load_state_dict(weights["base"])
+    if model.corrector is not None:
+        model.corrector.load_state_dict(weights["corrector"])
     data = json.loads((run / DATA).read_text(encoding="utf-8"))
     told = read_figures(figures) if figures is not None else {}
+
+    def card(part: str) -> str:
+        return model_card(part, recipe, data, told, commit, licence)
+
+    return save_rounds(out, model, card, base=base)
+
+
+def save_rounds(
+    out: Path, model: Rounds, card: Callable[[str], str], *, base: bool = True
+) -> list[Path]:
+    """Write the networks of a run, or of one under way, as weight files.
+
+    Args:
+        out: the model folder, made if absent.
+        model: base, and corrector if it has one.
+        card: what a network is -> its model card.
+        base: write the base too.
+
+    Returns:
+        The files written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     written = []
     if base:
-        card = model_card("compact base segmenter", recipe, data, told, commit, licence)
         written.append(out / "base.safetensors")
-        save_network(written[-1], model.base, recipe.base.to_dict(), card)
-    if model.corrector is not None:
-        model.corrector.load_state_dict(weights["corrector"])
+        told = card("compact base segmenter")
+        save_network(written[-1], model.base, model.base.config.to_dict(), told)
+    if isinstance(model.corrector, FieldCorrector | PaperCorrector):
         name = "field" if isinstance(model.corrector, FieldCorrector) else "paper"
-        sizes = (recipe.field if name == "field" else recipe.paper).to_dict()
-        card = model_card(f"{name} corrector", recipe, data, told, commit, licence)
         written.append(out / f"{name}.safetensors")
-        save_network(written[-1], model.corrector, sizes, card)
+        told = card(f"{name} corrector")
+        save_network(written[-1], model.corrector, model.corrector.config.to_dict(), told)
     return written
 
 

@@ -9,6 +9,7 @@ steps as one that never stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segvol_gru.training.config import LoopConfig, learning_rate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricModule
 
 LOG = "log.csv"
+MOST_LOST = 10  # steps without a finite gradient, one after the other
 Validate = Callable[[nn.Module, int], float]
 """(averaged networks, steps made) -> a score, higher is better; called on rank 0."""
 Reason = Literal["done", "interrupted", "no better", "time"]
@@ -169,6 +171,7 @@ class _Run:
         self._validate = validate
         self._watchers = watchers if fabric.is_global_zero else []
         self._first, self._started, self._waited = state.step, time.monotonic(), 0.0
+        self._lost = 0
 
     def open(self, closing: ExitStack) -> None:
         """Begin the logs, and have them closed whatever happens."""
@@ -183,12 +186,14 @@ class _Run:
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         results = [self._part(trained, batches, part) for part in range(config.accumulate)]
-        norm = self.fabric.clip_gradients(trained, state.optimizer, max_norm=config.clip)
-        state.optimizer.step()
+        norm = float(self._clipped(trained))
+        if math.isfinite(norm):
+            state.optimizer.step()
+            pull_back(state.model, state.anchor, lr * config.pull)
+            update_average(state.average, state.model, config.ema, state.step)
+        self._count_lost(norm)
         state.optimizer.zero_grad()
-        pull_back(state.model, state.anchor, lr * config.pull)
-        update_average(state.average, state.model, config.ema, state.step)
-        self._tell(results, lr, float(norm) if norm is not None else 0.0)
+        self._tell(results, lr, norm)
         state.step += 1
 
     def _part(self, trained: _FabricModule, batches: Iterator[Any], part: int) -> RoundsResult:
@@ -203,6 +208,23 @@ class _Run:
             result: RoundsResult = trained(batch, Turn(self.state.step, config.steps, chance))
             self.fabric.backward(result.loss / config.accumulate)
         return result
+
+    def _clipped(self, trained: _FabricModule) -> Tensor:
+        """Clip the gradient; its norm before, the same on every rank."""
+        norm = self.fabric.clip_gradients(
+            trained, self.state.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
+        )
+        assert norm is not None
+        return norm
+
+    def _count_lost(self, norm: float) -> None:
+        """A gradient that is not finite costs a step, many in a row cost the run."""
+        self._lost = 0 if math.isfinite(norm) else self._lost + 1
+        if self._lost == MOST_LOST:
+            raise FloatingPointError(
+                f"{MOST_LOST} gradients in a row were not finite at step {self.state.step}; "
+                "give a lower lr or the precision 32-true."
+            )
 
     def _tell(self, results: Sequence[RoundsResult], lr: float, norm: float) -> None:
         """Report a step: means over its parts and over the ranks."""

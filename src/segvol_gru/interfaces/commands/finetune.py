@@ -1,0 +1,118 @@
+"""`finetune`: a model becomes better on a user's own cases; before and after are measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segvol_gru.interfaces import console
+from segvol_gru.interfaces.options import DataFolder, DeviceName
+
+if TYPE_CHECKING:
+    from segvol_gru.training.loop import Outcome
+
+NUMBERS = ("box", "box after", "5 clicks", "5 clicks after", "NSD", "NSD after")
+
+
+def finetune(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of the run; the model is in OUT/model.")],
+    start: Annotated[
+        str, typer.Option("--from", help="Model to begin with: default, or a model folder.")
+    ] = "default",
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Only this data set; repeat it.")
+    ] = None,
+    cases: Annotated[int, typer.Option(help="Most training cases; 0 means all.", min=0)] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.", min=1)] = None,
+    minutes: Annotated[float, typer.Option(help="Stop after so long.")] = 45.0,
+    others: Annotated[
+        bool, typer.Option("--others", help="Also measure the folder's other data sets.")
+    ] = False,
+    device: DeviceName = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that draw examples.", min=0)] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")
+    ] = False,
+) -> None:
+    """Train on the split `train` of your cases, keep what is best on `val`, print both.
+
+    Ctrl-C stops after the step under way; the same command goes on.
+    """
+    from segvol_gru.evaluation.tasks import Options
+    from segvol_gru.interfaces.validation import Validation
+    from segvol_gru.training.export import export
+    from segvol_gru.training.finetune import finetune_recipe
+    from segvol_gru.training.run import train
+    from segvol_gru.training.state import BEST, read_checkpoint
+
+    named = tuple(dataset or ())
+    recipe = finetune_recipe(start, datasets=named, cases=cases, steps=steps)
+    options = Options(start="tight", datasets=named)
+    validation = Validation(data, out / "validation", options, device)
+    outcome = train(
+        recipe,
+        data,
+        out,
+        start,
+        accelerator=device,
+        workers=workers,
+        minutes=minutes,
+        validate=validation,
+        tensorboard=tensorboard,
+    )
+    best = int(read_checkpoint(out / BEST)["step"])
+    written = export(out, out / "model", figures=validation.folder(best) / "summary.json")
+    _say(outcome, best, written)
+    _compare("your cases", validation.summary(0), validation.summary(best))
+    if others:
+        _measure_others(data, start, out, named, device)
+
+
+def _say(outcome: Outcome, best: int, written: list[Path]) -> None:
+    console.out.print(
+        f"{outcome.steps} steps ({outcome.reason}); the best weights are those after {best}"
+        + (": nothing was gained, and the model is the one begun with" if best == 0 else "")
+        + f"\nwrote {' and '.join(str(path) for path in written)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _compare(title: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Show DSC after the box and after five clicks, and NSD, per data set."""
+    drawn = console.table(
+        f"{title}: DSC before and after", ["data set", "tasks", *NUMBERS], NUMBERS
+    )
+    for name, old in before["datasets"].items():
+        new = after["datasets"][name]
+        pairs = ((old["dsc"][0], new["dsc"][0]), (old["dsc"][-1], new["dsc"][-1]))
+        values = [v for pair in (*pairs, (old["nsd"][-1], new["nsd"][-1])) for v in pair]
+        shown = ["-" if v is None or v != v else f"{v:.3f}" for v in values]
+        drawn.add_row(name, str(old["n"]), *shown)
+    console.out.print(drawn)
+
+
+def _measure_others(
+    data: Path, start: str, out: Path, trained_on: tuple[str, ...], device: str
+) -> None:
+    """What became of the data sets that were not trained on."""
+    from segvol_gru.data.dataset import read_manifest
+    from segvol_gru.evaluation.tasks import Options
+    from segvol_gru.interfaces.validation import measure
+
+    val = {case.dataset for case in read_manifest(data) if case.split == "val"}
+    left = tuple(sorted(val - set(trained_on))) if trained_on else ()
+    if not left:
+        console.out.print("the folder has no other data sets with cases of the split val")
+        return
+    options = Options(start="tight", datasets=left)
+    models = {"before": start, "after": str(out / "model")}
+    found = {
+        when: measure(data, model, out / "others" / when, options, device)
+        for when, model in models.items()
+    }
+    _compare("others", found["before"], found["after"])

@@ -1,0 +1,111 @@
+"""`finetune`: own cases in, a better or equal model out, before and after told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CELLS, make_rounds, write_folder
+from typer.testing import CliRunner
+
+from segvol_gru.data.dataset import read_manifest
+from segvol_gru.interfaces.cli import app
+from segvol_gru.interfaces.validation import score
+from segvol_gru.pretrained import load_model, read_card
+from segvol_gru.training.export import save_rounds
+from segvol_gru.training.finetune import finetune_recipe
+from segvol_gru.training.recipe import chosen_cases
+
+WIDTHS = (16, 16, 16, 16)  # oneDNN's bfloat16 convolutions want 16 channels
+ROWS = [
+    ("a", "mine", "train"),
+    ("b", "mine", "train"),
+    ("c", "mine", "val"),
+    ("d", "other", "val"),
+    ("e", "other", "train"),
+]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save_rounds(tmp_path / "model", make_rounds(widths=WIDTHS), lambda part: f"# {part}\n")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "data", ROWS)
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_recipe_takes_its_sizes_from_the_model(model: Path) -> None:
+    recipe = finetune_recipe(model, datasets=("mine",), cases=3, steps=7)
+    assert (recipe.base.widths, recipe.field.memory_width) == (WIDTHS, 4)
+    assert (recipe.loop.examples.cells, recipe.loop.steps) == (CELLS, 7)
+    assert (recipe.datasets, recipe.cases, recipe.licence_classes) == (("mine",), 3, ())
+    assert 0 < recipe.loop.examples.synthetic_share < 1
+
+
+def test_only_the_named_training_cases_are_read(model: Path, data: Path) -> None:
+    names = [c.file.stem for c in chosen_cases(finetune_recipe(model, datasets=("mine",)), data)]
+    assert names == ["a", "b"]
+    one = finetune_recipe(model, datasets=("mine",), cases=1)
+    assert [c.file.stem for c in chosen_cases(one, data)] == ["a"]
+    assert len(read_manifest(data)) == 5
+
+
+def test_before_and_after_are_told(tmp_path: Path, model: Path, data: Path) -> None:
+    out = tmp_path / "run"
+    said = run(
+        *("finetune", data, "--from", model, "--out", out, "--dataset", "mine", "--steps", 2),
+        *("--device", "cpu", "--workers", 0, "--others"),
+    )
+    assert "2 steps (done)" in said
+    assert "your cases: DSC before and after" in said
+    assert "others: DSC before and after" in said
+    before, after = (
+        json.loads((out / "validation" / step / "summary.json").read_text())
+        for step in ("000000", "000002")
+    )
+    assert before["datasets"].keys() == after["datasets"].keys() == {"mine"}
+    assert load_model(out / "model").digest
+    assert "# segvol-gru: field corrector" in read_card(out / "model" / "field.safetensors")
+    others = json.loads((out / "others" / "before" / "summary.json").read_text())
+    assert others["datasets"].keys() == {"other"}
+
+
+def test_a_model_that_gets_worse_is_not_written(tmp_path: Path, model: Path, data: Path) -> None:
+    """With a ruinous rate the best weights are the first ones, and they are what comes out."""
+    from segvol_gru.training.run import train
+
+    recipe = finetune_recipe(model, datasets=("mine",), steps=3)
+    scores = {0: 0.9, 3: 0.1}
+    train(
+        recipe,
+        data,
+        tmp_path / "run",
+        model,
+        accelerator="cpu",
+        workers=0,
+        validate=lambda _, step: scores[step],
+    )
+    from segvol_gru.training.export import export
+
+    export(tmp_path / "run", tmp_path / "out")
+    ours, start = load_model(tmp_path / "out"), load_model(model)
+    for a, b in zip(ours.base.parameters(), start.base.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_scores_are_means_over_data_sets_and_prompts() -> None:
+    nan = float("nan")
+    rows = {"a": {"dsc": [0.2, 0.4, 0.6, nan, nan, nan]}, "b": {"dsc": [1.0] * 6}}
+    assert score({"datasets": rows}) == pytest.approx(0.7)
+    assert score({"datasets": {}}) == 0
