@@ -4,12 +4,15 @@
                                               │                                    │
                                               └── mask = logits > 0 ◄──────────────┘
 
+A base that reads the whole volume (SegVol) is asked again at every click, with all prompts so
+far; the corrections so far stay on top of its new answer, and the corrector goes on from there.
+
 A `State` is a value: refining returns a new one, so undo is going back to the old one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -17,17 +20,22 @@ import torch
 from torch import Tensor
 
 from segvol_gru.base.compact import CompactBase
+from segvol_gru.base.large import LargeBase
 from segvol_gru.base.precision import autocast
 from segvol_gru.correct import Corrector
+from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.correct.rules import MARGIN, obey
-from segvol_gru.framing import around_box, around_click, better_view, widened
+from segvol_gru.errors import InputError
+from segvol_gru.framing import around_box, around_click, better_view, mask_bounds, widened
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.region import Field, Region
-from segvol_gru.scan import Scan
+from segvol_gru.scan import Reader, Scan
 
 OUTSIDE = -8.0  # logit of a voxel that no field covers
 SURE = 4.0  # logit given to the voxels of another tool's mask
+ANSWER = torch.float16  # a reader's own logits, and nothing else, are kept in this type
+HALF_MOST = 6e4  # largest logit that it is given; beyond lies infinity
 SEARCH_STEPS = 5  # regions tried for a click without a box
 
 
@@ -41,7 +49,7 @@ class Model:
         digest: SHA-256 of the weights; session files name the model by it.
     """
 
-    base: CompactBase
+    base: CompactBase | LargeBase
     corrector: Corrector
     digest: str
 
@@ -57,8 +65,9 @@ class State:
     """Everything that is known after some prompts. It lives on the CPU, wherever networks run.
 
     Attributes:
-        layers: what the mask is made of. The first field holds logits (of its cells, or of every
-            voxel for a mask from elsewhere); each later one, a residual added to those below it.
+        layers: what the mask is made of. The first field holds logits: of its cells, of every
+            voxel for a mask from elsewhere, of every voxel in 16 bits for a reader's answer.
+            Each later one is a residual added to those below it.
         region: where the corrector looks.
         logits: (1, 1, *cells) float32, the sum of the layers on the region's cells.
         memory: the corrector's hidden state.
@@ -76,6 +85,8 @@ class State:
 
 def start(model: Model, scan: Scan, box: Box) -> State:
     """The first mask from a box (paper Eq. 1)."""
+    if scan.reader is not None:
+        return start_from_logits(model, scan, _answer(scan, scan.reader, box, ()), box)
     region = around_box(box, scan.shape, scan.spacing_mm)
     prompts = _prompts(region, model.cells, scan, box, ())
     return _state(model, region, _predict(model, scan, region, prompts), box, ())
@@ -89,6 +100,9 @@ def start_from_click(model: Model, scan: Scan, click: Click) -> State:
     region = around_click(click.at, scan.shape, scan.spacing_mm)
     if not click.positive:
         return _state(model, region, torch.full((1, 1, *model.cells), OUTSIDE), None, (click,))
+    if scan.reader is not None:
+        field = _answer(scan, scan.reader, None, (click,))
+        return start_from_logits(model, scan, field, None, (click,))
     for step in range(SEARCH_STEPS):
         prompts = _prompts(region, model.cells, scan, None, (click,))
         logits = obey(_predict(model, scan, region, prompts), prompts)
@@ -100,22 +114,43 @@ def start_from_click(model: Model, scan: Scan, click: Click) -> State:
     return _state(model, region, logits, None, (click,))
 
 
-def start_from_logits(model: Model, scan: Scan, field: Field) -> State:
+def start_from_text(model: Model, scan: Scan) -> State:
+    """The first mask from nothing but the text that the base was given.
+
+    Raises:
+        InputError: the base takes no text or was given none, or nothing is found.
+    """
+    if scan.reader is None:
+        raise InputError("the compact base reads no text; use base='segvol', or give a box.")
+    return start_from_logits(model, scan, _answer(scan, scan.reader, None, ()))
+
+
+def start_from_logits(
+    model: Model, scan: Scan, field: Field, box: Box | None = None, clicks: tuple[Click, ...] = ()
+) -> State:
     """Take over a mask that another tool (or another base) made.
 
     Args:
         model: whose corrector will refine it.
         scan: the image.
         field: logits of every voxel of a region that holds the mask and some room.
+        box: the box that it was made from.
+        clicks: the clicks that it was made from; the state obeys them.
     """
     region = field.region
     logits = on_cells((field,), region, model.cells)
-    state = _state(model, region, logits, None, ())
-    return replace(state, layers=(field,))
+    layers: tuple[Field, ...] = (field,)
+    prompts = _prompts(region, model.cells, scan, box, clicks)
+    after = obey(logits.to(scan.device), prompts).cpu()
+    if not torch.equal(after, logits):
+        layers = (field, Field(region, (after - logits)[0, 0]))
+    return replace(_state(model, region, after, box, clicks), layers=layers)
 
 
 def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     """One corrective click (paper Eq. 4 and 5): a new state, the old one untouched."""
+    if scan.reader is not None and state.layers[0].logits.dtype == ANSWER:
+        state = _asked_again(model, scan, scan.reader, state, click)
     state = _framed(model, scan, state, click)
     clicks = (*state.clicks, click)
     prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
@@ -214,6 +249,47 @@ def _prompts(
     )
 
 
+def _answer(scan: Scan, reader: Reader, box: Box | None, clicks: tuple[Click, ...]) -> Field:
+    """What a reader says, in a frame around the box, its mask and the positive clicks.
+
+    Raises:
+        InputError: it found nothing, and neither a box nor a click says where to look.
+    """
+    whole = reader.segment(box, clicks)
+    found = mask_bounds(whole.logits > 0, whole.region)
+    corners: list[Sequence[int]] = [click.at for click in clicks if click.positive]
+    if box is not None:
+        corners += [box.lo, box.hi]
+    elif found is None and corners:
+        frame = around_click(clicks[0].at, scan.shape, scan.spacing_mm)
+        corners += [frame.lo, [n - 1 for n in frame.hi]]
+    corners += found or ()
+    if not corners:
+        raise InputError("nothing was found; give a box or a click on the structure.")
+    (z0, z1), (y0, y1), (x0, x1) = ((min(axis), max(axis)) for axis in zip(*corners, strict=True))
+    region = around_box(Box((z0, y0, x0), (z1, y1, x1)), scan.shape, scan.spacing_mm)
+    logits = torch.full(region.size, OUTSIDE, dtype=ANSWER)
+    both = region.overlap(whole.region)
+    logits[both.slices(region.lo)] = whole.render(both).clamp(-HALF_MOST, HALF_MOST).to(ANSWER)
+    return Field(region, logits)
+
+
+def _asked_again(model: Model, scan: Scan, reader: Reader, state: State, click: Click) -> State:
+    """The same corrections on what the reader says with the new click.
+
+    Who only asks anew has corrected nothing: what made the mask obey older clicks goes.
+    """
+    field = _answer(scan, reader, state.box, (*state.clicks, click))
+    kept = () if isinstance(model.corrector, Reprompt) else state.layers[1:]
+    layers, region, memory = (field, *kept), state.region, state.memory
+    found = mask_bounds(field.logits > 0, field.region)
+    if found is not None and not all(map(region.holds, found)):
+        region = region.union(field.region)
+        memory = model.corrector.carry(memory, state.region, region)
+    logits = on_cells(layers, region, model.cells)
+    return replace(state, layers=layers, region=region, logits=logits, memory=memory)
+
+
 def _framed(model: Model, scan: Scan, state: State, click: Click) -> State:
     """The same state, seen through a region that holds the click and the whole mask."""
     mask = state.logits[0, 0] > 0
@@ -227,7 +303,8 @@ def _framed(model: Model, scan: Scan, state: State, click: Click) -> State:
 
 def _pile(layers: tuple[Field, ...], change: Field) -> tuple[Field, ...]:
     """Add a residual on top, merged with the top layer if that has the same cells."""
-    top = layers[-1]
-    if top.region == change.region and top.logits.shape == change.logits.shape:
+    top, new = layers[-1], change.logits
+    alike = (top.logits.shape, top.logits.dtype) == (new.shape, new.dtype)
+    if top.region == change.region and alike:
         return (*layers[:-1], Field(top.region, top.logits + change.logits))
     return (*layers, change)

@@ -11,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
+from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +21,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segvol_gru.base.compact import CompactBase, CompactConfig
+from segvol_gru.base.large import LargeBase, LargeConfig
+from segvol_gru.base.text import text_vector
+from segvol_gru.base.weights import load_segvol
 from segvol_gru.correct import Corrector
 from segvol_gru.correct.field import FieldConfig, FieldCorrector
 from segvol_gru.correct.paper import PaperConfig, PaperCorrector
@@ -27,9 +31,13 @@ from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.errors import InputError
 from segvol_gru.pipeline import Model
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
 FORMAT = "segvol-gru weights 1"
 Network = TypeVar("Network", bound=nn.Module)
 CORRECTORS = ("field", "paper", "reprompt")
+BASES = ("compact", "segvol")
 
 
 def save_network(path: Path, network: nn.Module, config: Mapping[str, Any], card: str) -> None:
@@ -53,35 +61,90 @@ def read_card(path: Path) -> str:
     return _open(path)[1]["card"]
 
 
-def load_model(name: str | Path = "default", corrector: str = "field") -> Model:
+def load_model(
+    name: str | Path = "default",
+    corrector: str = "field",
+    *,
+    base: str = "compact",
+    weights: str | PathLike[str] | None = None,
+    text: tuple[str, str | PathLike[str]] | None = None,
+    compat: bool = False,
+) -> Model:
     """Build a model from a folder of weights.
 
     Args:
         name: "default" for the weights in the package, or a folder.
         corrector: "field", "paper", or "reprompt" (the base itself, given all clicks).
+        base: "compact", or "segvol" for SegVol with weights of your own.
+        weights: SegVol's, a file made by `segvol-gru weights import`.
+        text: what SegVol is to look for beside all prompts: a name such as "liver", and a file
+            of text vectors or CLIP's vocabulary.
+        compat: let SegVol be asked as its reference implementation does.
 
     Raises:
-        InputError: the folder or a file is missing or is not one of ours.
+        InputError: the folder or a file is missing or is not one of ours, or options do not go
+            together.
     """
     if corrector not in CORRECTORS:
         raise InputError(f"corrector is {corrector!r}, wanted one of {CORRECTORS}.")
-    folder = _folder(name)
-    base_tensors, header = _open(folder / "base.safetensors")
+    if base not in BASES:
+        raise InputError(f"base is {base!r}, wanted one of {BASES}.")
+    if (base == "segvol") != (weights is not None):
+        raise InputError("base 'segvol' and a file of weights belong together; give both.")
+    if weights is None and (text is not None or compat):
+        raise InputError("text and compat are for SegVol; give base 'segvol' and its weights.")
+    folder, digest = _folder(name), hashlib.sha256()
+    first: CompactBase | LargeBase = _compact(folder, digest)
+    if weights is not None:
+        config = LargeConfig(first.config.cells, compat)
+        first = _large(Path(weights), text, config, digest)
+    return Model(first, _corrector(folder, corrector, first, digest), digest.hexdigest())
+
+
+def _compact(folder: Path, digest: Hash) -> CompactBase:
+    """The compact base of a model folder."""
+    path = folder / "base.safetensors"
+    tensors, header = _open(path)
     base = CompactBase(_config(CompactConfig, header))
-    _fill(base, base_tensors, folder / "base.safetensors")
-    digest = hashlib.sha256((folder / "base.safetensors").read_bytes())
-    if corrector == "reprompt":
-        return Model(_ready(base), _ready(Reprompt(base)), digest.hexdigest())
-    path = folder / f"{corrector}.safetensors"
+    _fill(base, tensors, path)
+    digest.update(path.read_bytes())
+    return _ready(base)
+
+
+def _large(
+    path: Path,
+    text: tuple[str, str | PathLike[str]] | None,
+    config: LargeConfig,
+    digest: Hash,
+) -> LargeBase:
+    """SegVol; everything that its answers depend on goes into the digest."""
+    network = load_segvol(path)
+    vector = None
+    if text is not None:
+        name, source = text
+        vector = text_vector(name, Path(source), network.text_encoder, network.config.width)
+        digest.update(vector.numpy().tobytes())
+    network.text_encoder = None  # 63 M parameters that have said all they had to say
+    with path.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest.update(f"compat {config.compat}".encode())
+    return LargeBase(network, config, vector).eval().requires_grad_(False)
+
+
+def _corrector(folder: Path, kind: str, base: CompactBase | LargeBase, digest: Hash) -> Corrector:
+    """A corrector of a model folder, or the base in its place."""
+    if kind == "reprompt":
+        return Reprompt(base).eval()
+    path = folder / f"{kind}.safetensors"
     tensors, header = _open(path)
     network: Corrector
-    if corrector == "field":
+    if kind == "field":
         network = FieldCorrector(_config(FieldConfig, header))
     else:
         network = PaperCorrector(_config(PaperConfig, header))
     _fill(network, tensors, path)
     digest.update(path.read_bytes())
-    return Model(_ready(base), _ready(network), digest.hexdigest())
+    return _ready(network)
 
 
 def _folder(name: str | Path) -> Path:

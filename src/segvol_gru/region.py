@@ -76,6 +76,16 @@ class Region:
         hi = tuple(map(max, self.hi, other.hi))
         return Region(lo, tuple(b - a for a, b in zip(lo, hi, strict=True)))  # type: ignore[arg-type]
 
+    def overlap(self, other: Region) -> Region:
+        """What both hold; they must touch."""
+        lo = tuple(map(max, self.lo, other.lo))
+        hi = map(min, self.hi, other.hi)
+        return Region(lo, tuple(b - a for a, b in zip(lo, hi, strict=True)))  # type: ignore[arg-type]
+
+    def holds(self, at: Sequence[int]) -> bool:
+        """Whether a voxel (z, y, x) lies in it."""
+        return all(a <= v < b for a, v, b in zip(self.lo, at, self.hi, strict=True))
+
     def slices(self, origin: Index = (0, 0, 0)) -> tuple[slice, slice, slice]:
         """Index this region in an array whose first voxel is `origin`; the region must fit."""
         z, y, x = (

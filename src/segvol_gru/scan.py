@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segvol_gru.prompts import Index
-from segvol_gru.region import Region, to_cells
+from segvol_gru.prompts import Box, Click, Index
+from segvol_gru.region import Field, Region, to_cells
 
 KEPT_VIEWS = 4  # region images remembered: the current one and those that undo goes back to
 
 
+class Reader(Protocol):
+    """A base network that reads a volume as a whole, and keeps what it has read."""
+
+    def segment(self, box: Box | None, clicks: Sequence[Click]) -> Field:
+        """Logits from all prompts so far, in voxels; outside the field is background."""
+        ...
+
+
 @dataclass(slots=True)
 class Scan:
-    """The image of a session. Nothing full-size is ever converted or copied.
+    """The image of a session. Nothing full-size is ever converted or copied here.
 
     Attributes:
         array: (D, H, W) raw intensities of any real type.
         spacing_mm: voxel size along (D, H, W).
         clip: intensities below the first and above the second count as those.
         device: where the networks run.
+        reader: a base network before this image; None where the base looks at regions.
     """
 
     array: NDArray[np.generic]
     spacing_mm: Sequence[float]
     clip: tuple[float, float]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    reader: Reader | None = field(default=None, repr=False)
     _views: dict[Region, Tensor] = field(default_factory=dict, repr=False)
 
     @property

@@ -67,7 +67,7 @@ class Planner:
         start = next((click for click in self.clicks if click.positive), None)
         if start is None:
             raise InputError(
-                f"{len(self.clicks)} negative clicks came without a box in the foreground; "
+                "no box and no positive click came in the foreground; "
                 "give a box or a positive click on the structure first."
             )
         return (start,)

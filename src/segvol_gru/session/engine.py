@@ -12,10 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segvol_gru.base.large import LargeBase
+from segvol_gru.base.zoom import Watch
 from segvol_gru.data.preprocess import CT_WINDOWS, Window, window_for
 from segvol_gru.errors import InputError
 from segvol_gru.framing import around_box, around_click
 from segvol_gru.pipeline import (
+    ANSWER,
     SURE,
     Model,
     State,
@@ -25,6 +28,7 @@ from segvol_gru.pipeline import (
     start,
     start_from_click,
     start_from_logits,
+    start_from_text,
 )
 from segvol_gru.pretrained import load_model
 from segvol_gru.prompts import Box, Click
@@ -48,12 +52,14 @@ class Engine:
         volume: the image.
         window: the user's choice of window.
         device: where the networks run.
+        watch: progress and cancel of a base that takes its time.
     """
 
     model: Model
     volume: Volume
     window: WindowChoice
     device: torch.device
+    watch: Watch | None = None
     _fixed: Clip | None = None
     _scans: dict[Clip, Scan] = field(default_factory=dict, repr=False)
 
@@ -66,6 +72,15 @@ class Engine:
         """Start from a box."""
         clip = self._clip(box)
         return self._step(start(self.model, self._scan(clip), box), clip)
+
+    def text(self) -> Step:
+        """Start from the text that the base was given.
+
+        Raises:
+            InputError: there is none, or nothing is found.
+        """
+        clip = self._clip(None)
+        return self._step(start_from_text(self.model, self._scan(clip)), clip)
 
     def mask(self, mask: NDArray[np.bool_], box: Box) -> Step:
         """Start from a mask (D, H, W) bool whose bounding box is `box`."""
@@ -105,10 +120,14 @@ class Engine:
 
     def _adopted(self, state: State) -> State:
         """The state of another model as one of ours: its mask stays, its memory says nothing."""
+        bottom, *rest = state.layers
+        if bottom.logits.dtype == ANSWER:  # not ours: it is not asked again
+            bottom = Field(bottom.region, bottom.logits.float())
         cells = on_cells(state.layers, state.region, self.model.cells)
-        return replace(state, logits=cells, memory=self.model.corrector.initial_memory(1).cpu())
+        memory = self.model.corrector.initial_memory(1).cpu()
+        return replace(state, layers=(bottom, *rest), logits=cells, memory=memory)
 
-    def _clip(self, box: Box) -> Clip:
+    def _clip(self, box: Box | None) -> Clip:
         if self._fixed is not None:
             return self._fixed
         found = window_for(self.volume, self.window, box)
@@ -118,7 +137,9 @@ class Engine:
         if clip not in self._scans:
             while len(self._scans) >= KEPT_SCANS:
                 self._scans.pop(next(iter(self._scans)))
-            self._scans[clip] = Scan(self.volume.array, self.volume.spacing_mm, clip, self.device)
+            base, array = self.model.base, self.volume.array
+            reader = base.read(array, clip, self.watch) if isinstance(base, LargeBase) else None
+            self._scans[clip] = Scan(array, self.volume.spacing_mm, clip, self.device, reader)
         return self._scans[clip]
 
     def _step(self, state: State, clip: Clip) -> Step:
@@ -131,25 +152,44 @@ class Engine:
         return Step(plain, clip, self.model.digest)
 
 
+@dataclass(frozen=True, slots=True)
+class Large:
+    """What a session says about a large base.
+
+    Attributes:
+        base: "compact" or "segvol".
+        weights: SegVol's.
+        watch: progress and cancel.
+    """
+
+    base: str = "compact"
+    weights: str | PathLike[str] | None = None
+    watch: Watch | None = None
+
+
 def make_engine(
     volume: Volume,
     model: str | PathLike[str] | Model,
     corrector: str,
     window: WindowChoice,
     device: str,
+    large: Large | None = None,
 ) -> Engine:
     """Put a model on its device before a volume.
 
     Raises:
         InputError: no such model, window or device.
     """
-    place = pick_device(device)
+    place, large = pick_device(device), large or Large()
     if not isinstance(model, Model):
-        model = load_model(model if isinstance(model, str) else Path(model), corrector)
+        name = model if isinstance(model, str) else Path(model)
+        model = load_model(name, corrector, base=large.base, weights=large.weights)
+    elif (large.base, large.weights) != ("compact", None):
+        raise InputError("model is a Model, which brings its own base; leave out base and weights.")
     if next(model.base.parameters()).device.type != place.type:
         base, network = copy.deepcopy((model.base, model.corrector))  # others may be using it
         model = replace(model, base=base.to(place), corrector=network.to(place))
-    return Engine(model, volume, window, place)
+    return Engine(model, volume, window, place, large.watch)
 
 
 def header_of(engine: Engine, model: str | PathLike[str] | Model, corrector: str) -> Header:
@@ -157,10 +197,12 @@ def header_of(engine: Engine, model: str | PathLike[str] | Model, corrector: str
 
     Args:
         engine: the engine.
-        model: the model as the user named it; a folder is written as an absolute path.
+        model: the model as the user named it; a folder is written as an absolute path, and a
+            model with a large base, whose weights are the user's own, is not named.
         corrector: as the user named it.
     """
-    name = None if isinstance(model, Model) else "default"
+    unnamed = isinstance(model, Model) or isinstance(engine.model.base, LargeBase)
+    name = None if unnamed else "default"
     if name is not None and model != "default":
         name = str(Path(str(model)).absolute())
     window = engine.window

@@ -23,6 +23,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segvol_gru.base.zoom import Watch
 from segvol_gru.errors import InputError
 from segvol_gru.pipeline import Model, segmented
 from segvol_gru.prompts import Box, Click, Index
@@ -35,7 +36,7 @@ from segvol_gru.session.asked import (
     asked_value,
 )
 from segvol_gru.session.blobs import Blobs
-from segvol_gru.session.engine import Engine, WindowChoice, header_of, make_engine
+from segvol_gru.session.engine import Engine, Large, WindowChoice, header_of, make_engine
 from segvol_gru.session.journal import Journal
 from segvol_gru.session.ledger import Ledger
 from segvol_gru.session.log import Event, Prompt, Prompted, Seed
@@ -60,6 +61,11 @@ class Session(Objects):
         model: "default", a folder of weights, or a `Model`.
         device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "mps".
         corrector: "field", "paper" or "reprompt"; a `Model` brings its own.
+        base: "compact", or "segvol" with weights of your own; a `Model` brings its own.
+        weights: SegVol's, a file made by `segvol-gru weights import`. With text prompts or in
+            the way of the reference, give `load_model(..., text=..., compat=...)` as `model`.
+        watch: progress and cancel of SegVol, which takes seconds per view. A prompt that is
+            stopped (`Cancelled`) leaves everything as it was.
         window: how intensities are windowed, see `segvol_gru.data.preprocess.window_for`; "auto"
             looks into the first box of each object.
         journal: a new folder in which every step is written down before it counts, so that
@@ -77,13 +83,17 @@ class Session(Objects):
         *,
         device: str = "auto",
         corrector: str = "field",
+        base: str = "compact",
+        weights: StrPath | None = None,
+        watch: Watch | None = None,
         window: WindowChoice = "auto",
         journal: StrPath | None = None,
         undo_memory_mb: int = 256,
     ) -> None:
         if not isinstance(volume, Volume):
             raise InputError(f"volume is a {type(volume).__name__}, wanted Volume(array, spacing).")
-        engine = make_engine(volume, model, corrector, window, device)
+        large = Large(base, weights, watch)
+        engine = make_engine(volume, model, corrector, window, device, large)
         header = header_of(engine, model, corrector)
         ledger = Ledger(Blobs(undo_memory_mb * MB))
         if journal is not None:
@@ -103,6 +113,7 @@ class Session(Objects):
         model: ModelChoice | None = None,
         *,
         device: str = "auto",
+        watch: Watch | None = None,
         journal: StrPath | None = None,
         undo_memory_mb: int = 256,
     ) -> Self:
@@ -111,8 +122,10 @@ class Session(Objects):
         Args:
             path: what `save` wrote, on any machine.
             model: refines from here on; None for the one that the session was made with. A
-                model with other weights keeps the masks and starts with an empty memory.
+                model with other weights keeps the masks and starts with an empty memory. For
+                SegVol give `load_model(..., base="segvol", weights=...)`.
             device: as for `Session`, like the others below.
+            watch: progress and cancel.
             journal: a new folder.
             undo_memory_mb: megabytes.
 
@@ -122,7 +135,7 @@ class Session(Objects):
         ledger = Ledger(Blobs(undo_memory_mb * MB))
         header, volume, commands = read_session(Path(path), ledger.blobs)
         ledger.replay(commands, volume.shape)
-        session = cls._restored(ledger, volume, header, model, device)
+        session = cls._restored(ledger, volume, header, model, device, watch)
         if journal is not None:
             ledger.attach(Journal.create(Path(journal), session._header, volume))
         return session
@@ -134,6 +147,7 @@ class Session(Objects):
         model: ModelChoice | None = None,
         *,
         device: str = "auto",
+        watch: Watch | None = None,
         undo_memory_mb: int = 256,
     ) -> Self:
         """Go on with a journal after a crash; nothing is lost but the prompt in flight.
@@ -142,6 +156,7 @@ class Session(Objects):
             journal: the folder that was given to `Session`; new steps go there too.
             model: as for `load`, like the others below.
             device: where the networks run.
+            watch: progress and cancel.
             undo_memory_mb: megabytes.
 
         Raises:
@@ -151,7 +166,7 @@ class Session(Objects):
         ledger.journal, header, volume, commands = Journal.open(Path(journal), ledger.blobs)
         try:
             ledger.replay(commands, volume.shape)
-            return cls._restored(ledger, volume, header, model, device)
+            return cls._restored(ledger, volume, header, model, device, watch)
         except InputError:
             ledger.close()  # others may open the journal at once
             raise
@@ -164,11 +179,16 @@ class Session(Objects):
         header: Header,
         model: ModelChoice | None,
         device: str,
+        watch: Watch | None,
     ) -> Self:
         chosen = header.model if model is None else model
         if chosen is None:
-            raise InputError("the session was made with a Model from memory; pass it as `model`.")
-        engine = make_engine(volume, chosen, header.corrector, header.window, device)
+            raise InputError(
+                "the session was made with SegVol or a Model from memory; make that by "
+                "`load_model` and pass it as `model`."
+            )
+        large = Large(watch=watch)
+        engine = make_engine(volume, chosen, header.corrector, header.window, device, large)
         session = cls.__new__(cls)
         session._set_up(engine, header_of(engine, chosen, header.corrector), ledger)
         return session
@@ -229,6 +249,19 @@ class Session(Objects):
             InputError: `at` is outside the volume.
         """
         return self.prompt(asked_click(self.volume, at, positive, frame))
+
+    def find(self) -> BoolArray:
+        """Start the current object anew from nothing but the text that the model was given.
+
+        Returns:
+            The mask, (D, H, W) bool.
+
+        Raises:
+            InputError: the model was given no text, or nothing is found.
+        """
+        step = self._engine.text()
+        voxels = int(segmented(step.state, self.volume.shape).logits.sum())
+        return self._take(Seed(voxels), step)
 
     def prompt(self, prompt: Box | Click) -> BoolArray:
         """The same with a value, such as `Box.from_challenge(record, volume.shape)`.
