@@ -30,7 +30,7 @@ SEED = 2025
 FloatArray = NDArray[np.float64]
 Stats = dict[str, Any]
 
-# Columns of the table that `_measures` makes of every record.
+# Columns of the table that `measures` makes of every record.
 STEPS = ("box", "1", "2", "3", "4", "5")
 COLUMNS = (
     *(f"dsc_{step}" for step in STEPS),
@@ -97,7 +97,7 @@ class _Table:
         subjects = sorted({record.subject for record in records})
         self.totals, self.counts = np.zeros((2, len(subjects), len(COLUMNS)))
         for record in records:
-            value, weight = _measures(record)
+            value, weight = measures(record)
             row = subjects.index(record.subject)
             self.totals[row] += np.where(weight > 0, value * weight, 0)
             self.counts[row] += weight
@@ -139,7 +139,7 @@ def _headline(tables: Iterable[_Table]) -> Stats:
     }
 
 
-def _measures(record: Record) -> tuple[FloatArray, FloatArray]:
+def measures(record: Record) -> tuple[FloatArray, FloatArray]:
     """(columns,) measures of one task and (columns,) their weights, 0 where there is none."""
     dsc, surface = np.array(record.dsc, dtype=float), np.array(record.nsd, dtype=float)
     seconds = np.array(record.seconds, dtype=float)

@@ -16,7 +16,11 @@ from segvol_gru.interfaces.commands.demo import demo
 from segvol_gru.interfaces.commands.doctor import doctor
 from segvol_gru.interfaces.commands.evaluate import evaluate
 from segvol_gru.interfaces.commands.finetune import finetune
+from segvol_gru.interfaces.commands.pack import pack
+from segvol_gru.interfaces.commands.prepare import prepare
+from segvol_gru.interfaces.commands.report import report
 from segvol_gru.interfaces.commands.segment import segment
+from segvol_gru.interfaces.commands.serve import serve
 from segvol_gru.interfaces.commands.train import export, train
 from segvol_gru.interfaces.commands.weights import import_weights, info
 from segvol_gru.interfaces.console import refuse
@@ -49,7 +53,20 @@ app = typer.Typer(
 weights = typer.Typer(help="Weight files.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(weights, name="weights")
 
-for command in (segment, demo, doctor, evaluate, train, finetune, export, info):
+for command in (
+    segment,
+    serve,
+    demo,
+    doctor,
+    evaluate,
+    report,
+    prepare,
+    pack,
+    train,
+    finetune,
+    export,
+    info,
+):
     app.command()(command)
 weights.command("import")(import_weights)
 

@@ -1,0 +1,176 @@
+"""`report`: every model and baseline on one data folder, then one page about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segvol_gru.errors import InputError
+from segvol_gru.interfaces import console
+from segvol_gru.interfaces.commands.evaluate import Data
+from segvol_gru.interfaces.options import DeviceName, ModelName
+
+if TYPE_CHECKING:
+    from segvol_gru.evaluation.runs import Run
+    from segvol_gru.evaluation.tasks import Options
+    from segvol_gru.evaluation.trial import SegmenterFactory
+
+    Factories = dict[str, Callable[[], SegmenterFactory]]
+
+
+def report(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the report; a run goes on here.")],
+    model: ModelName = "default",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this run, such as field or brush; repeat it. All if left out."),
+    ] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Option(help="One more model: NAME=words with {inputs} and {outputs}; repeat it."),
+    ] = None,
+    start: Annotated[str, typer.Option(help="First prompt, as for evaluate.")] = "tight",
+    split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Only this data set; repeat it.")
+    ] = None,
+    most: Annotated[
+        int, typer.Option(help="At most so many tasks of each data set for the baselines.", min=1)
+    ] = 12,
+    most_ours: Annotated[
+        int | None, typer.Option(help="The same for our own networks; all if left out.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of boxes.")] = 2025,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    device: DeviceName = "auto",
+) -> None:
+    """Run every model and baseline, then write tables, curves and a gallery on one page."""
+    from segvol_gru.evaluation.models import OURS
+    from segvol_gru.evaluation.tasks import Options
+
+    factories = _chosen(_factories(model, command or [], device), only or [])
+    options = Options(
+        start=start,  # type: ignore[arg-type]  # Options checks the word
+        split=split,
+        datasets=tuple(dataset or ()),
+        most=most_ours,
+        seed=seed,
+        workers=workers,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    runs = []
+    for name, make in factories.items():
+        given = options if name in OURS else replace(options, most=most)
+        runs.append(_run(name, make, data, out, given))
+    if not any(run.tasks for run in runs):
+        raise InputError("nothing was measured: " + " ".join(r.reason for r in runs if r.reason))
+    runs.sort(key=lambda run: not run.tasks)  # what the page is about comes first
+    page = _write(data, out, options, runs, factories[runs[0].name]())
+    console.out.print(f"wrote {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(
+    data: Path, out: Path, options: Options, runs: Sequence[Run], factory: SegmenterFactory
+) -> Path:
+    """Write the page; the factory makes the first run's model again, for the gallery."""
+    from segvol_gru.evaluation.report import write_report
+    from segvol_gru.evaluation.traits import read_traits
+    from segvol_gru.interfaces.gallery import Gallery
+
+    (out / "gallery").mkdir(exist_ok=True)
+    gallery = Gallery(data, options, factory, out / "gallery")
+    traits = read_traits(data, options.split, out / "traits.json")
+    facts = _facts(data, options, runs)
+    return write_report(out, "Interactive segmentation report", facts, runs, traits, gallery)
+
+
+def _factories(model: str, commands: Sequence[str], device: str) -> Factories:
+    """How to make what can be run, by name; making may be refused."""
+    from functools import partial
+
+    from segvol_gru.evaluation.baselines import BASELINES
+    from segvol_gru.evaluation.folder import FolderCommand
+    from segvol_gru.evaluation.models import ABLATIONS, OURS
+
+    found: Factories = {}
+    for name in OURS:
+        corrector = "field" if name in ABLATIONS else name
+        found[name] = partial(_ours, model, corrector, device, name)
+    for name, baseline in BASELINES.items():
+        found[name] = partial(_same, baseline)
+    for text in commands:
+        name, _, words = text.partition("=")
+        if not name or name in found or not words:
+            raise InputError(f"command is {text!r}, wanted a new NAME=words.")
+        found[name] = partial(_same, partial(FolderCommand, words))
+    return found
+
+
+def _ours(model: str, corrector: str, device: str, name: str) -> SegmenterFactory:
+    """Check that the weights are there before any worker looks for them."""
+    from functools import partial
+
+    from segvol_gru.interfaces.measured import SessionSegmenter
+
+    forget, shuffle = name == "forget", name == "shuffle"
+    SessionSegmenter(model, corrector, device, forget, shuffle)
+    return partial(SessionSegmenter, model, corrector, device, forget, shuffle)
+
+
+def _same(factory: SegmenterFactory) -> SegmenterFactory:
+    return factory
+
+
+def _chosen(factories: Factories, only: Sequence[str]) -> Factories:
+    unknown = sorted(set(only) - set(factories))
+    if unknown:
+        raise InputError(f"only names {', '.join(unknown)}, wanted some of {', '.join(factories)}.")
+    return {name: make for name, make in factories.items() if not only or name in only}
+
+
+def _run(
+    name: str, make: Callable[[], SegmenterFactory], data: Path, out: Path, options: Options
+) -> Run:
+    """Run one model, or say why not; a refusal stops no other model."""
+    from segvol_gru.evaluation.protocol import evaluate
+    from segvol_gru.evaluation.runs import Run
+
+    folder = out / "runs" / name
+    try:
+        factory = make()
+    except InputError as error:
+        console.refuse(f"{name}: {error}")
+        return Run(name, {}, reason=str(error))
+    with console.progress() as bar:
+        task = bar.add_task(name)
+        evaluate(
+            data,
+            factory,
+            folder,
+            options,
+            model=name,
+            watch=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    return Run.read(name, folder)
+
+
+def _facts(data: Path, options: Options, runs: Sequence[Run]) -> list[str]:
+    """What the page says first."""
+    from importlib import metadata
+
+    from segvol_gru.evaluation.runs import shared_tasks
+
+    tasks = max(len(run.tasks) for run in runs)
+    failed = sum(len(run.errors) for run in runs)
+    first = f"first prompt: {options.start}; then five clicks by the competition's rule."
+    return [
+        f"Data: {data.resolve().name}, split {options.split}, {tasks} tasks, {first}",
+        f"{len(shared_tasks(runs))} tasks were done by every model. "
+        f"{failed} tasks or cases failed; they are named below.",
+        f"segvol-gru {metadata.version('segvol-gru')}. Research software, not a medical device.",
+    ]
