@@ -14,9 +14,10 @@ from segvol_gru.data.dataset import read_manifest
 from segvol_gru.interfaces.cli import app
 from segvol_gru.interfaces.validation import score
 from segvol_gru.pretrained import load_model, read_card
-from segvol_gru.training.export import save_rounds
+from segvol_gru.training.cases import chosen_cases
+from segvol_gru.training.export import export, save_rounds
 from segvol_gru.training.finetune import finetune_recipe
-from segvol_gru.training.recipe import chosen_cases
+from segvol_gru.training.run import train
 
 WIDTHS = (16, 16, 16, 16)  # oneDNN's bfloat16 convolutions want 16 channels
 ROWS = [
@@ -83,8 +84,6 @@ def test_before_and_after_are_told(tmp_path: Path, model: Path, data: Path) -> N
 
 def test_a_model_that_gets_worse_is_not_written(tmp_path: Path, model: Path, data: Path) -> None:
     """With a ruinous rate the best weights are the first ones, and they are what comes out."""
-    from segvol_gru.training.run import train
-
     recipe = finetune_recipe(model, datasets=("mine",), steps=3)
     scores = {0: 0.9, 3: 0.1}
     train(
@@ -96,8 +95,6 @@ def test_a_model_that_gets_worse_is_not_written(tmp_path: Path, model: Path, dat
         workers=0,
         validate=lambda _, step: scores[step],
     )
-    from segvol_gru.training.export import export
-
     export(tmp_path / "run", tmp_path / "out")
     ours, start = load_model(tmp_path / "out"), load_model(model)
     for a, b in zip(ours.base.parameters(), start.base.parameters(), strict=True):

@@ -11,9 +11,10 @@ import torch
 
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model, read_card
+from segvol_gru.training.cases import chosen_cases, facts
 from segvol_gru.training.export import export
-from segvol_gru.training.recipe import Recipe, chosen_cases, read_recipe, shipped
-from segvol_gru.training.run import averaged, facts, train
+from segvol_gru.training.recipe import Recipe, read_recipe, shipped
+from segvol_gru.training.run import averaged, train
 
 TINY = """
 stage = "{stage}"

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from segvol_gru.base.compact import CompactConfig
 from segvol_gru.correct.field import FieldConfig
 from segvol_gru.correct.paper import PaperConfig
-from segvol_gru.data.dataset import Case, read_manifest
+from segvol_gru.data.dataset import Case
 from segvol_gru.errors import InputError
 from segvol_gru.training.config import LoopConfig
 
@@ -134,34 +134,6 @@ def kept_recipe(out: Path) -> Recipe:
     if not path.is_file():
         raise InputError(f"{out} holds no {RECIPE}; give the --out folder of a training run.")
     return as_recipe(json.loads(path.read_text(encoding="utf-8")), path.name)
-
-
-def chosen_cases(recipe: Recipe, data: Path | None) -> list[Case]:
-    """Manifest rows that a recipe trains on.
-
-    Args:
-        recipe: says which.
-        data: the data folder; None for a run on synthetic volumes alone.
-
-    Raises:
-        InputError: no case is left, or real cases are wanted and no folder was given.
-    """
-    if data is None:
-        if recipe.loop.examples.synthetic_share < 1:
-            raise InputError(
-                "no data folder came, and the recipe's synthetic_share "
-                f"{recipe.loop.examples.synthetic_share} wants real cases; give --data."
-            )
-        return []
-    cases = [case for case in read_manifest(data) if recipe.chosen(case)]
-    if recipe.cases:
-        cases = sorted(cases, key=lambda case: case.file.name)[: recipe.cases]
-    if not cases:
-        raise InputError(
-            f"{data} has no case of split {recipe.split!r}, licence class "
-            f"{' or '.join(recipe.licence_classes) or 'any'} and the recipe's data sets."
-        )
-    return cases
 
 
 def _unknown(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> list[str]:

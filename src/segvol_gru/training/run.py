@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +13,13 @@ from segvol_gru.base.compact import CompactBase
 from segvol_gru.correct import Corrector
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperCorrector
-from segvol_gru.data.dataset import Case, load_case
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model
+from segvol_gru.training.cases import chosen_cases, facts, open_cases
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.loop import Outcome, Validate, fit
 from segvol_gru.training.ranks import make_fabric
-from segvol_gru.training.recipe import Recipe, chosen_cases, keep_recipe
+from segvol_gru.training.recipe import Recipe, keep_recipe
 from segvol_gru.training.rounds import Rounds, start_field_from_base
 from segvol_gru.training.state import BEST, LAST, read_checkpoint
 from segvol_gru.training.watch import ProgressBar, TensorBoardLog, Watcher
@@ -80,7 +77,7 @@ def train(
         (out / DATA).write_text(json.dumps(facts(rows, data), indent=1) + "\n", encoding="utf-8")
     nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     loop = recipe.loop
-    cases = [load_case(row) for row in rows]
+    cases = open_cases(rows, data)
     length = loop.steps * loop.batch * loop.accumulate * fabric.world_size
     watchers: list[Watcher] = [ProgressBar()]
     if tensorboard and fabric.is_global_zero:
@@ -147,27 +144,6 @@ def averaged(run: Path) -> dict[str, dict[str, Tensor]]:
         part, _, name = key.partition(".")
         parts[part][name] = value
     return parts
-
-
-def facts(rows: Sequence[Case], data: Path | None) -> dict[str, Any]:
-    """What a model card says of the data: per data set the number of cases and the licence.
-
-    Args:
-        rows: the cases trained on.
-        data: their folder; its `datasets.json`, if there is one, names licences in words under
-            keys such as `CT_OpenKBP`; otherwise the manifest's licence class stands in.
-    """
-    path = None if data is None else data / "datasets.json"
-    said = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
-    counts = Counter((row.modality, row.dataset, row.licence_class) for row in rows)
-    return {
-        f"{modality} {dataset}": {
-            "cases": count,
-            "licence": said.get(f"{modality}_{dataset}", {}).get("licence", licence_class),
-            "citation": said.get(f"{modality}_{dataset}", {}).get("citation", ""),
-        }
-        for (modality, dataset, licence_class), count in sorted(counts.items())
-    }
 
 
 def _weights(start: str | Path, corrector: Corrector | None) -> dict[str, dict[str, Tensor]]:

@@ -1,0 +1,86 @@
+"""Which cases a recipe trains on, where their voxels are, and what is said of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segvol_gru.data.dataset import Case, load_case, read_manifest
+from segvol_gru.data.shards import has_shards, licences, open_shards
+from segvol_gru.data.shards_pack import said_in
+from segvol_gru.errors import InputError
+from segvol_gru.training.examples import TrainingCase
+from segvol_gru.training.recipe import Recipe
+
+
+def chosen_cases(recipe: Recipe, data: Path | None) -> list[Case]:
+    """Manifest rows that a recipe trains on.
+
+    Args:
+        recipe: says which.
+        data: the data folder, with a manifest or with shards; None for a run on synthetic
+            volumes alone.
+
+    Raises:
+        InputError: no case is left, or real cases are wanted and no folder was given.
+    """
+    if data is None:
+        if recipe.loop.examples.synthetic_share < 1:
+            raise InputError(
+                "no data folder came, and the recipe's synthetic_share "
+                f"{recipe.loop.examples.synthetic_share} wants real cases; give --data."
+            )
+        return []
+    found = [c.case for c in open_shards(data)] if has_shards(data) else read_manifest(data)
+    cases = [case for case in found if recipe.chosen(case)]
+    if recipe.cases:
+        cases = sorted(cases, key=lambda case: case.file.name)[: recipe.cases]
+    if not cases:
+        raise InputError(
+            f"{data} has no case of split {recipe.split!r}, licence class "
+            f"{' or '.join(recipe.licence_classes) or 'any'} and the recipe's data sets."
+        )
+    return cases
+
+
+def open_cases(rows: Sequence[Case], data: Path | None) -> list[TrainingCase]:
+    """Cases whose voxels can be read: in shards where they are packed, else in memory.
+
+    Args:
+        rows: what `chosen_cases` chose.
+        data: the same folder.
+
+    Raises:
+        InputError: a case cannot be read.
+    """
+    if data is not None and has_shards(data):
+        stored = {case.case.file: case for case in open_shards(data)}
+        return [stored[row.file] for row in rows]
+    return [load_case(row) for row in rows]
+
+
+def facts(rows: Sequence[Case], data: Path | None) -> dict[str, Any]:
+    """What a model card says of the data: per data set the number of cases and the licence.
+
+    Args:
+        rows: the cases trained on.
+        data: their folder; its `datasets.json` or its shards name licences in words under keys
+            such as `CT_OpenKBP`; otherwise the manifest's licence class stands in.
+    """
+    said = said_of(data) if data is not None else {}
+    counts = Counter((row.modality, row.dataset, row.licence_class) for row in rows)
+    return {
+        f"{modality} {dataset}": {
+            "cases": count,
+            "licence": said.get(f"{modality}_{dataset}", {}).get("licence", licence_class),
+            "citation": said.get(f"{modality}_{dataset}", {}).get("citation", ""),
+        }
+        for (modality, dataset, licence_class), count in sorted(counts.items())
+    }
+
+
+def said_of(data: Path) -> dict[str, dict[str, str]]:
+    """What a data folder says of its data sets: modality_dataset -> licence, citation."""
+    return licences(data) if has_shards(data) else said_in(data)
