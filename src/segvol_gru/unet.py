@@ -3,11 +3,11 @@
 It works at half the region's resolution (stride-2 stem) and returns to full resolution in one
 light head that sees the input again: on a CPU, convolutions at full resolution are what costs.
 
-    input (64³) ──────────────────────────────────────────────┐
-      stem /2 → 32³ ──────────────────────────────┐           │
-        down → 16³ ──────────── [memory] ──┐      │           │
-          down → 8³ ─────────────────┐     │      │           │
-            down → 4³ → up ── 8³ ── up ── 16³ ── up ── 32³ ── head → logits (64³)
+    input (48³) ──────────────────────────────────────────────┐
+      stem /2 → 24³ ──────────────────────────────┐           │
+        down → 12³ ──────────── [memory] ──┐      │           │
+          down → 6³ ─────────────────┐     │      │           │
+            down → 3³ → up ── 6³ ── up ── 12³ ── up ── 24³ ── head → logits (48³)
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class CompactConfig:
     """Residual blocks per level on the way up."""
     head_width: int = 16
     """Channels of the full-resolution head."""
-    cells: int = 64
+    cells: int = 48
     """Cells along each axis of a region."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ answer does not depend on its neighbours, so a resumed session goes on to the sa
 class LargeConfig:
     """How SegVol is used."""
 
-    cells: int = 64
+    cells: int = 48
     """Cells along each axis of the regions that correctors look at."""
     compat: bool = False
     """Ask as the reference implementation does: every window anew at every prompt."""

@@ -49,7 +49,7 @@ class FieldConfig:
     """Channels of the full-resolution head."""
     memory_width: int = 32
     """Channels of the GRU's hidden state, which lives at 1/4 of the region's resolution."""
-    cells: int = 64
+    cells: int = 48
     """Cells along each axis of a region."""
 
     def to_dict(self) -> dict[str, Any]:

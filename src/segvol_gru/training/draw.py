@@ -63,19 +63,19 @@ class Example(TypedDict):
 class ExampleConfig:
     """How examples are drawn."""
 
-    cells: int = 64
+    cells: int = 48
     """Cells along each axis."""
-    synthetic_share: float = 0.15
+    synthetic_share: float = 0.12
     """Share of synthetic volumes."""
-    starts: tuple[float, float, float, float] = (0.58, 0.12, 0.12, 0.18)
+    starts: tuple[float, float, float, float] = (0.66, 0.1, 0.1, 0.14)
     """Weights of: tight box, jittered box, box of one slice (competition, 2-D), no box."""
     jitter: float = 0.1
     """Largest error of a jittered box's face, as a share of the box."""
     exact_framing: float = 0.5
     """Share of boxes framed exactly as at inference; the rest are framed at random."""
-    rotate: float = 0.3
+    rotate: float = 0.2
     """Share of examples turned by up to `max_angle`."""
-    exchange: float = 0.25
+    exchange: float = 0.15
     """Share of examples whose axes change places."""
     max_angle: float = 0.35
     """Radians."""
