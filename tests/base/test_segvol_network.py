@@ -20,6 +20,7 @@ from segvol_gru.base.segvol import (
     SegVol,
     SegVolConfig,
     describe,
+    fingerprint,
     random_segvol,
 )
 from segvol_gru.errors import InputError
@@ -157,6 +158,8 @@ def test_keys_and_shapes_are_the_checkpoints(shared: Path) -> None:
     gru = {k: tuple(v.shape) for k, v in authors_blocks().state_dict().items()}
     assert len(wanted) == 504
     assert ours | gru == wanted
+    told = {k: torch.empty(wanted[k], device="meta") for k in wanted if k not in gru}
+    assert describe().keys["with text tower"] == (474, fingerprint(told))
 
 
 def test_counts_are_those_of_the_paper() -> None:

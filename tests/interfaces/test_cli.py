@@ -72,7 +72,7 @@ def test_version_is_that_of_the_package() -> None:
 def test_a_refusal_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     code, shown, said = run("segment", "nothing.nii.gz", "--out", str(tmp_path / "m.nii.gz"))
     assert (code, shown) == (2, "")
-    assert said == "no prompt came; give --box, --click or --mask.\n"
+    assert said == "no prompt came; give --box, --click, --text or --mask.\n"
 
 
 def test_a_refusal_of_the_program_itself_has_no_traceback(tmp_path: Path) -> None:

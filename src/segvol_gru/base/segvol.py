@@ -10,6 +10,7 @@ Source: Du et al., SegVol, arXiv 2311.13385; BAAI-DCAI/SegVol@5768c97, re-implem
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import prod
@@ -230,6 +231,9 @@ class Description:
     """The whole model and the five GRU blocks of the paper's authors."""
     multiply_adds: dict[str, int]
     """Multiply-adds of one encoding and of decoding one box."""
+    keys: dict[str, tuple[int, str]]
+    """Tensors in a checkpoint with and without the text tower: how many, and the SHA-256 of
+    their names and shapes, by which any other file can be compared."""
 
 
 def describe(config: SegVolConfig | None = None) -> Description:
@@ -250,13 +254,25 @@ def describe(config: SegVolConfig | None = None) -> Description:
         adds["encode"] = counter.get_total_flops() // 2
         model.upsample(model.decode(embedding, boxes=box))
         adds["decode"] = counter.get_total_flops() // 2 - adds["encode"]
+    everything = model.state_dict()
+    model.text_encoder = None
     return Description(
         parameters=counts,
         with_text=total,
         without_text=total - counts["text_encoder"],
         with_authors_gru=total + _count(authors_blocks()),
         multiply_adds=adds,
+        keys={
+            "with text tower": (len(everything), fingerprint(everything)),
+            "without": (len(model.state_dict()), fingerprint(model.state_dict())),
+        },
     )
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and shapes, sorted: one line `name 1x2x3` each."""
+    lines = sorted(f"{name} {'x'.join(map(str, t.shape))}\n" for name, t in tensors.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _count(part: nn.Module) -> int:

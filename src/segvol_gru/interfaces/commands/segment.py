@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,11 @@ from segvol_gru.interfaces.typed import Frame, Point, Typed, typed_prompts
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from rich.progress import Progress
+    from rich.table import Table
 
+    from segvol_gru.base.zoom import Watch
+    from segvol_gru.pipeline import Model
     from segvol_gru.session.session import Session
     from segvol_gru.volume import Volume
 
@@ -42,8 +47,11 @@ WINDOW = typer.Option(help=f"Intensities that are seen: {', '.join(WINDOWS)}.")
 MODALITY = typer.Option(help="CT, MR, PET, US or Microscopy, where the file is silent.")
 CHANNEL = typer.Option(help="Of a multi-channel image, from 0.")
 TIME = typer.Option("--time", help="Frame of a time series, from 0.")
-BASE = typer.Option(help="What makes the first mask: compact or segvol.")
+BASE = typer.Option(help="What makes the first mask: compact, or segvol with --weights.")
 WEIGHTS = typer.Option(help="SegVol's weights, made by `weights import`.")
+TEXT = typer.Option(help="Name of the structure, for SegVol; alone or with other prompts.")
+SOURCE = typer.Option(help="Text vectors (.safetensors), or CLIP's vocabulary (merges.txt).")
+COMPAT = typer.Option("--compat", help="Ask SegVol as its reference implementation does.")
 OVERLAY = typer.Option(help="Picture to write (.png).")
 PROBABILITY = typer.Option(help="Probability map to write.")
 SESSION = typer.Option(help="Session file to write.")
@@ -88,6 +96,9 @@ def segment(
     model: ModelName = "default",
     base: Annotated[str, BASE] = "compact",
     weights: Annotated[Path | None, WEIGHTS] = None,
+    text: Annotated[str | None, TEXT] = None,
+    text_source: Annotated[Path | None, SOURCE] = None,
+    compat: Annotated[bool, COMPAT] = False,
     corrector: CorrectorName = "field",
     device: DeviceName = "auto",
     overlay: Annotated[Path | None, OVERLAY] = None,
@@ -95,52 +106,81 @@ def segment(
     session: Annotated[Path | None, SESSION] = None,
     journal: Annotated[Path | None, JOURNAL] = None,
 ) -> None:
-    """Segment one structure from a box, from clicks, or from the mask of another tool."""
+    """Segment one structure from a box, clicks, a name, or the mask of another tool."""
     outputs = Outputs(out, overlay, probability, session)
     outputs.check()
     typed = typed_prompts(box, click or [], mm)
-    _check_choices(typed, mask, label, window, base, weights)
+    if typed.box is None and not typed.clicks and mask is None and text is None:
+        raise InputError("no prompt came; give --box, --click, --text or --mask.")
+    _check_mask(typed, mask, label, base)
+    if window not in WINDOWS:
+        raise InputError(f"window is {window!r}, wanted one of {', '.join(WINDOWS)}.")
+    chosen = _model(model, corrector, Large(base, weights, text, text_source, compat))
     from segvol_gru.data.io import read_mask, read_volume
     from segvol_gru.session.session import Session
 
     volume = read_volume(image, channel=channel, time=frame, modality=modality)
     given = None if mask is None else _one_label(read_mask(mask, volume), label)
+    bar = None if weights is None else console.progress()
     with Session(
         volume,
-        model,
+        chosen,
         device=device,
         corrector=corrector,
         window=WINDOWS[window],
         journal=journal,
+        watch=None if bar is None else _watch(bar),
     ) as live:
-        if weights is not None:
-            given = _segvol_mask(live, typed, weights, device)
-        _play(live, given, typed, only_clicks=weights is not None)
+        with bar or nullcontext():
+            drawn = _play(live, given, typed)
+        console.out.print(drawn)
         _write(live, outputs, WINDOWS[window])
 
 
-def _check_choices(
-    typed: Typed,
-    mask: Path | None,
-    label: int | None,
-    window: str,
-    base: str,
-    weights: Path | None,
-) -> None:
-    """Refuse options that make no sense together."""
-    if typed.box is None and not typed.clicks and mask is None:
-        raise InputError("no prompt came; give --box, --click or --mask.")
+@dataclass(frozen=True, slots=True)
+class Large:
+    """The options of the large base, as typed."""
+
+    base: str
+    weights: Path | None
+    text: str | None
+    source: Path | None
+    compat: bool
+
+
+def _model(name: str, corrector: str, large: Large) -> str | Model:
+    """The model; the compact one by its name, which a session file can keep."""
+    if (large.base == "segvol") != (large.weights is not None):
+        raise InputError("--base segvol and --weights FILE belong together; give both.")
+    if (large.text is None) != (large.source is None):
+        raise InputError("--text NAME and --text-source FILE belong together; give both.")
+    if (large.base, large.text, large.compat) == ("compact", None, False):
+        return name
+    from segvol_gru.pretrained import load_model
+
+    text = None
+    if large.text is not None and large.source is not None:
+        text = large.text, large.source
+    return load_model(
+        name, corrector, base=large.base, weights=large.weights, text=text, compat=large.compat
+    )
+
+
+def _watch(bar: Progress) -> Watch:
+    """SegVol takes seconds per view: its progress on a bar."""
+    from segvol_gru.base.zoom import Watch
+
+    task = bar.add_task("SegVol")
+    return Watch(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _check_mask(typed: Typed, mask: Path | None, label: int | None, base: str) -> None:
+    """Refuse options that make no sense beside a mask, or without one."""
     if mask is not None and typed.box is not None:
         raise InputError("--box and --mask both begin a structure; give one of them.")
     if label is not None and mask is None:
         raise InputError("--label names a label of --mask; give the mask too.")
-    if window not in WINDOWS:
-        raise InputError(f"window is {window!r}, wanted one of {', '.join(WINDOWS)}.")
-    if base not in ("compact", "segvol"):
-        raise InputError(f"base is {base!r}, wanted compact or segvol.")
-    if (base == "segvol") != (weights is not None):
-        raise InputError("--base segvol and --weights FILE belong together; give both.")
-    if weights is not None and mask is not None:
+    if mask is not None and base == "segvol":
         raise InputError("--mask begins the structure, so SegVol has nothing to do; leave it out.")
 
 
@@ -157,35 +197,22 @@ def _one_label(labels: NDArray[np.integer], wanted: int | None) -> NDArray[np.bo
     return mask
 
 
-def _segvol_mask(live: Session, typed: Typed, weights: Path, device: str) -> NDArray[np.bool_]:
-    """The first mask, by SegVol, from the box or else from all clicks."""
-    from segvol_gru.interfaces.large import segvol_mask
-    from segvol_gru.session.asked import asked_box, asked_click
-
-    volume = live.volume
-    box = None
-    if typed.box is not None:
-        box = asked_box(volume, *typed.box, typed.frame, lift=True)
-    clicks = [asked_click(volume, at, add, typed.frame) for _, at, add in typed.clicks]
-    return segvol_mask(volume, weights, box, [] if box else clicks, device)
-
-
-def _play(live: Session, given: NDArray[np.bool_] | None, typed: Typed, only_clicks: bool) -> None:
-    """Say everything to the session and print what came of it."""
+def _play(live: Session, given: NDArray[np.bool_] | None, typed: Typed) -> Table:
+    """Say everything to the session; a row for each prompt and what came of it."""
     steps: list[Step] = []
     if given is not None:
         steps.append(("first mask", lambda: live.start(given)))
-    if typed.box is not None and not only_clicks:
+    if typed.box is not None:
         lo, hi = typed.box
         steps.append(("box", lambda: live.box(lo, hi, frame=typed.frame)))
     for text, at, positive in typed.clicks:
         steps.append((f"click {text}", _clicking(live, at, positive, typed.frame)))
     drawn = console.table("Steps", ["prompt", "voxels", "ml", "s"], numbers=["voxels", "ml", "s"])
-    for name, say in steps:
+    for name, say in steps or [("text", live.find)]:
         began = time.perf_counter()
         voxels = int(say().sum())
         drawn.add_row(name, *_size(live.volume, voxels), f"{time.perf_counter() - began:.2f}")
-    console.out.print(drawn)
+    return drawn
 
 
 def _clicking(

@@ -9,9 +9,11 @@ import typer
 
 from segvol_gru.interfaces import console
 
+SHOWN = 16  # characters of a digest, enough to tell files apart
+
 
 def info() -> None:
-    """Print the size of SegVol, the large base network: parameters and multiply-adds."""
+    """Print the size of SegVol, the large base network: parameters, multiply-adds, tensors."""
     from segvol_gru.base.segvol import describe
 
     said = describe()
@@ -26,6 +28,15 @@ def info() -> None:
     drawn = console.table("Arithmetic", ["step", "multiply-adds"], numbers=["multiply-adds"])
     for step, count in said.multiply_adds.items():
         drawn.add_row(f"{step} one view", f"{count:,}")
+    drawn.add_section()
+    total = sum(said.multiply_adds.values())
+    drawn.add_row("together", f"{total:,} = {total / 1e9:.2f} G")
+    console.out.print(drawn)
+    drawn = console.table(
+        "Tensors of a checkpoint", ["which", "number", "SHA-256 of names and shapes"], ["number"]
+    )
+    for which, (count, digest) in said.keys.items():
+        drawn.add_row(which, str(count), digest[:SHOWN])
     console.out.print(drawn)
 
 
