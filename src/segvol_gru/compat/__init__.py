@@ -1,0 +1,1 @@
+"""Other projects' Python names for the same thing, so that their scripts run on ours."""

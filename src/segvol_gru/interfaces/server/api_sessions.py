@@ -1,0 +1,145 @@
+"""Our own API: begin a session with an image, look at it, end it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field, ValidationError
+
+from segvol_gru.data.io import read_volume
+from segvol_gru.errors import InputError
+from segvol_gru.interfaces.server.answers import REFUSALS, TAKES_BYTES, Served, body_of
+from segvol_gru.interfaces.server.service import Service
+from segvol_gru.interfaces.wire import (
+    API,
+    Lease,
+    Number,
+    ObjectInfo,
+    SessionInfo,
+    Triple,
+    said,
+)
+from segvol_gru.interfaces.wire_arrays import unpack
+from segvol_gru.session.engine import WindowChoice
+from segvol_gru.session.session import Session
+from segvol_gru.volume import Volume
+
+FileFormat = Literal["nii", "nii.gz", "nrrd", "mha"]
+WindowName = Literal["auto", "soft", "lung", "brain", "bone", "percentile", "none"]
+Row = Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+
+class ImageText(BaseModel):
+    """What the text of an image's bytes may say; see `Volume` and `Session`."""
+
+    spacing: Triple | None = None
+    affine: Annotated[list[Row], Field(min_length=4, max_length=4)] | None = None
+    modality: str | None = None
+    window: str | tuple[Number, Number] = "auto"
+
+
+router = APIRouter(prefix=API, tags=["sessions"], responses=REFUSALS)
+
+
+@router.post("/sessions", status_code=201, openapi_extra=TAKES_BYTES)
+async def begin(request: Request, service: Served) -> SessionInfo:
+    """Begin a session with an array.
+
+    The body is an array as `segvol_gru.interfaces.wire_arrays` packs it. Its text has `affine`
+    (4x4, voxel index (z, y, x) to RAS mm) or `spacing` (mm along z, y, x), and may have
+    `modality` and `window`.
+    """
+    body = await body_of(request)
+
+    def read() -> tuple[Volume, WindowChoice]:
+        array, text = unpack(body, service.limits.max_upload_bytes)
+        about = _about(text)
+        return Volume(
+            array, about.spacing, affine=about.affine, modality=about.modality
+        ), about.window
+
+    return await _begun(service, *await service.read(read))
+
+
+@router.post("/sessions/file", status_code=201, openapi_extra=TAKES_BYTES)
+async def begin_with_file(
+    request: Request,
+    service: Served,
+    kind: Annotated[FileFormat, Query(alias="format", description="Of the body.")],
+    channel: Annotated[int | None, Query(ge=0, le=2**31)] = None,
+    frame: Annotated[int | None, Query(alias="time", ge=0, le=2**31)] = None,
+    modality: str | None = None,
+    window: WindowName = "auto",
+) -> SessionInfo:
+    """Begin a session with an image file, which is the body."""
+    body = await body_of(request)
+
+    def read() -> Volume:
+        with tempfile.TemporaryDirectory(prefix="segvol-gru-") as folder:
+            path = Path(folder) / f"upload.{kind}"
+            path.write_bytes(body)
+            try:
+                return read_volume(path, channel=channel, time=frame, modality=modality)
+            except InputError as error:
+                raise InputError(str(error).replace(f"{folder}/", "")) from None
+
+    volume = await service.read(read)
+    return await _begun(service, volume, window)
+
+
+@router.get("/sessions/{session}")
+async def look(session: str, service: Served) -> SessionInfo:
+    """What is known of a session but its arrays."""
+    return await service.ask(session, lambda live: describe(session, live))
+
+
+@router.delete("/sessions/{session}", status_code=204)
+async def end(session: str, service: Served) -> Response:
+    """End a session and delete all that was stored of it."""
+    await service.remaining_s(session, alive=False)
+    await service.release(session)
+    return Response(status_code=204)
+
+
+@router.get("/sessions/{session}/lease")
+async def lease(session: str, service: Served) -> Lease:
+    """How long an untouched session keeps its place; it can be taken up again later."""
+    return Lease(
+        remaining_seconds=await service.remaining_s(session, alive=False),
+        idle_timeout_seconds=service.limits.idle_s,
+    )
+
+
+def describe(token: str, live: Session) -> SessionInfo:
+    """A session as JSON's model."""
+    return SessionInfo(
+        id=token,
+        shape=live.volume.shape,
+        objects=[ObjectInfo(name=name, label=label) for name, label in live.labels.items()],
+        current=live.current,
+        history=[said(prompt) for prompt in live.history],
+        cursor=live.cursor,
+    )
+
+
+async def _begun(service: Service, volume: Volume, window: WindowChoice) -> SessionInfo:
+    token = await service.claim("api")
+    try:
+        await service.load(token, volume, window)
+    except Exception:
+        await service.release(token)
+        raise
+    return await service.ask(token, lambda live: describe(token, live))
+
+
+def _about(text: dict[str, Any]) -> ImageText:
+    try:
+        return ImageText.model_validate(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"the text of the array is not usable: {where}: {first['msg']}.") from None

@@ -1,0 +1,121 @@
+"""`make_app(service)`: everything a server answers, as one ASGI application without globals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from segvol_gru.errors import InputError
+from segvol_gru.interfaces.server import api_arrays, api_prompts, api_sessions, legacy, viewer
+from segvol_gru.interfaces.server.answers import Served, problem, refusal
+from segvol_gru.interfaces.server.guard import Gate, Guard
+from segvol_gru.interfaces.server.refusals import Refusal
+from segvol_gru.interfaces.server.service import Service
+
+REAP_S = 5.0
+WELCOME = """segvol-gru {version}: interactive segmentation of 3-D medical images.
+
+3D Slicer (SlicerNNInteractive 1.0 or later), napari-nninteractive: server address {base}
+older SlicerNNInteractive: server address {base}legacy/YOUR-NAME
+Python: segvol_gru.interfaces.client.RemoteSession(volume, "{base}")
+any other program: {base}openapi.json
+
+Research software, not a medical device. Licence of the weights: {licence}
+"""
+
+
+def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
+    """The application of a service.
+
+    Args:
+        service: its sessions; closed when the application is shut down.
+        gate: who is let in; by default whoever addresses this machine by its loopback name.
+    """
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(service.warm_up()), asyncio.create_task(_reap(service))]
+        yield
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await service.close()
+
+    app = FastAPI(
+        title="segvol-gru",
+        version=version("segvol-gru"),
+        description="Sessions of interactive segmentation. Arrays are (z, y, x).",
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.add_exception_handler(InputError, _refuse_input)
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_form)
+    app.add_api_route("/", _welcome, tags=["server"], response_class=PlainTextResponse)
+    app.add_api_route("/health", _health, tags=["server"])
+    app.add_api_route("/healthz", _health, tags=["nnInteractive clients"])
+    app.add_api_route("/metrics", _metrics, tags=["server"], response_class=PlainTextResponse)
+    for router in (
+        api_sessions.router,
+        api_prompts.prompts,
+        api_prompts.objects,
+        api_arrays.arrays,
+        api_arrays.advice,
+        viewer.router,
+        legacy.router,
+    ):
+        app.include_router(router)
+    return Guard(app, gate or Gate(), service.metrics)
+
+
+async def _reap(service: Service) -> None:
+    """Look at the clocks now and then, for as long as the server runs."""
+    while True:
+        await asyncio.sleep(min(REAP_S, service.limits.liveness_s))
+        await service.reap()
+
+
+async def _welcome(request: Request, service: Served) -> PlainTextResponse:
+    """What to do with this address."""
+    text = WELCOME.format(
+        version=version("segvol-gru"), base=request.base_url, licence=service.licence
+    )
+    return PlainTextResponse(text)
+
+
+async def _health(service: Served) -> dict[str, bool | int | str]:
+    """Whether the server answers."""
+    return {"ok": True, "version": version("segvol-gru"), "sessions": service.open_sessions}
+
+
+async def _metrics(service: Served) -> PlainTextResponse:
+    """Numbers for Prometheus."""
+    gauges = {"sessions_open": service.open_sessions, "sessions_bytes": service.open_bytes}
+    return PlainTextResponse(service.metrics.text(gauges), media_type="text/plain; version=0.0.4")
+
+
+def _refuse_input(_: Request, error: Exception) -> Response:
+    return problem(400, str(error))
+
+
+def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return refusal(error)
+
+
+def _refuse_form(_: Request, error: Exception) -> Response:
+    """One sentence; the values that came are not repeated, JSON may not hold them."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return problem(422, f"{where}: {first['msg']}.")

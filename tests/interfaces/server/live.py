@@ -1,0 +1,49 @@
+"""A live server on loopback over a tiny model, in a thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from tiny import tiny_model
+
+from segvol_gru.interfaces.server.app import make_app
+from segvol_gru.interfaces.server.guard import Gate
+from segvol_gru.interfaces.server.index import Index
+from segvol_gru.interfaces.server.limits import Limits
+from segvol_gru.interfaces.server.service import Service
+
+WAIT_S = 30.0
+
+
+@contextmanager
+def serving(store: Path, limits: Limits | None = None, gate: Gate | None = None) -> Iterator[str]:
+    """A server on a store, in a thread of this process; yields its address."""
+    store.mkdir(parents=True, exist_ok=True)
+    index = Index(f"sqlite:///{store / 'index.db'}")
+    service = Service(tiny_model(), store / "journals", index, limits)
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(make_app(service, gate), access_log=False, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
+def until(ready: Callable[[], Any]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not ready():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
