@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from segvol_gru.data.challenge import read_labels
 from segvol_gru.errors import InputError
+from segvol_gru.evaluation.official import LabelMap, Turn
 from segvol_gru.prompts import Box, Click
 from segvol_gru.simulate import BoolArray
 
@@ -96,6 +97,59 @@ class FolderCommand:
         return mask
 
     _rounds: list[Round]
+
+
+class CaseCommand:
+    """A command as a model of `official.run_case`: all labels of one case in one call.
+
+    As in the competition, the folder of answers is not emptied between calls.
+
+    Args:
+        command: as for `FolderCommand`.
+        folder: existing folder for inputs and outputs.
+        name: of the case; its prefix says the modality.
+        array: (D, H, W) uint8 image.
+        spacing_mm: voxel size along (D, H, W).
+        boxes: one per label; none if the case has none.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        folder: Path,
+        name: str,
+        array: NDArray[np.uint8],
+        spacing_mm: Spacing,
+        boxes: Sequence[Box],
+    ) -> None:
+        self._words, self._name = shlex.split(command), name
+        self._array, self._spacing_mm, self._boxes = array, spacing_mm, boxes
+        self._inputs, self._outputs = folder / "inputs", folder / "outputs"
+        self._rounds: list[Round] = []
+        for part in (self._inputs, self._outputs):
+            part.mkdir()
+
+    def __call__(self, turn: Turn) -> LabelMap | None:
+        """The command's answer to one step; None if it wrote nothing."""
+        if turn.step:
+            said = [sum(r[k] is not None for r in self._rounds) for k in range(len(turn.clicks))]
+            fresh = zip(turn.clicks, said, strict=True)
+            self._rounds.append([c[n] if len(c) > n else None for c, n in fresh])
+        previous = None
+        if turn.step:
+            seen = np.zeros_like(self._array) if turn.previous is None else turn.previous
+            previous = seen.astype(np.uint8)
+        write_input(
+            self._inputs / f"{self._name}.npz",
+            self._array,
+            self._spacing_mm,
+            self._boxes,
+            self._rounds,
+            previous,
+        )
+        run_command(self._words, self._inputs, self._outputs)
+        answer = self._outputs / f"{self._name}.npz"
+        return read_labels(answer) if answer.is_file() else None
 
 
 def run_command(words: Sequence[str], inputs: Path, outputs: Path) -> None:

@@ -4,7 +4,7 @@
     DATA/images/*.nii.gz, DATA/labels/*.nii.gz       pairs of one name (nnU-Net's imagesTr and
                                                      labelsTr, with or without _0000, too)
     DATA/3D_val_npz/*.npz, DATA/3D_val_gt/*.npz      the competition's validation folders
-    DATA/*.npz                                       competition files that hold `gts`
+    DATA/**/*.npz                                    competition files that hold `gts`
 
 Only a manifest knows splits, subjects and licences. Elsewhere all files are taken, each as a
 subject of its own, and the modality is the prefix of the file name (`CT_`, `MR_`, ...).
@@ -66,7 +66,7 @@ def find_cases(data: Path, split: str) -> list[Case]:
         if (data / images).is_dir():
             return _pairs(data, images, labels, split)
     apart = (data / COMPETITION[0]).is_dir()
-    files = sorted((data / COMPETITION[0] if apart else data).glob("*.npz"))
+    files = sorted((data / COMPETITION[0] if apart else data).rglob("*.npz"))
     if not files:
         raise InputError(
             f"{data} has no manifest.csv, no images/ beside labels/ and no competition *.npz; "

@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from segvol_gru.errors import InputError
+from segvol_gru.interfaces.commands.challenge import predict_challenge
+from segvol_gru.interfaces.commands.coreset import coreset
 from segvol_gru.interfaces.commands.demo import demo
 from segvol_gru.interfaces.commands.doctor import doctor
 from segvol_gru.interfaces.commands.evaluate import evaluate
@@ -60,6 +62,8 @@ for command in (
     doctor,
     evaluate,
     report,
+    coreset,
+    predict_challenge,
     prepare,
     pack,
     train,

@@ -1,0 +1,47 @@
+"""`predict-challenge`: the competition's folders, inputs in, outputs out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segvol_gru.errors import InputError
+from segvol_gru.interfaces import console
+from segvol_gru.interfaces.options import CorrectorName, DeviceName, ModelName
+
+
+def predict_challenge(
+    inputs: Annotated[Path, typer.Option(help="Folder of <case>.npz.")] = Path("/workspace/inputs"),
+    outputs: Annotated[Path, typer.Option(help="Folder for <case>.npz with `segs`.")] = Path(
+        "/workspace/outputs"
+    ),
+    model: ModelName = "default",
+    corrector: CorrectorName = "field",
+    device: DeviceName = "auto",
+) -> None:
+    """Answer one call of the competition: all cases of a folder, all classes of each."""
+    from segvol_gru.data.challenge import read_challenge, write_challenge_segs
+    from segvol_gru.interfaces.challenge import predict
+    from segvol_gru.pretrained import load_model
+
+    if not inputs.is_dir():
+        raise InputError(f"there is no folder {inputs}; give the folder of the input files.")
+    outputs.mkdir(parents=True, exist_ok=True)
+    networks = load_model(model, corrector)
+    failed = 0
+    for path in sorted(inputs.glob("*.npz")):
+        began = time.perf_counter()
+        try:
+            labels = predict(read_challenge(path), networks, device)
+            write_challenge_segs(outputs / path.name, labels)
+        except Exception as error:  # one bad case must not cost the others their answers
+            failed += 1
+            console.refuse(f"{path.name}: {type(error).__name__}: {error}")
+            continue
+        said = f"{path.name}: {int(labels.max())} labels, {time.perf_counter() - began:.1f} s"
+        console.out.print(said, markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
