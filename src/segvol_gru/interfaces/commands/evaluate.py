@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segvol_gru.errors import InputError
 from segvol_gru.interfaces import console
 from segvol_gru.interfaces.options import DeviceName
 
@@ -29,6 +30,12 @@ Measured = Annotated[
 ]
 
 
+SegVolFile = Annotated[
+    Path | None,
+    typer.Option("--segvol", help="Weights of SegVol (`weights import`): it makes the first mask."),
+]
+
+
 def evaluate(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of records and summary; a run goes on here.")],
@@ -36,6 +43,7 @@ def evaluate(
     corrector: Annotated[
         str, typer.Option(help="What clicks go to: field, paper, reprompt or none.")
     ] = "field",
+    segvol: SegVolFile = None,
     start: Annotated[
         str,
         typer.Option(
@@ -83,7 +91,14 @@ def evaluate(
         workers=workers,
     )
     factory, name = foreign_model(model), model
-    if factory is None:
+    if segvol is not None:
+        from segvol_gru.interfaces.measured_segvol import SegVolSegmenter
+
+        if factory is not None or forget or shuffle:
+            raise InputError("--segvol goes with a corrector of ours, not with other models.")
+        factory = partial(SegVolSegmenter, segvol, model, corrector, device)
+        name = f"segvol {model} {corrector}"
+    elif factory is None:
         factory = partial(SessionSegmenter, model, corrector, device, forget, shuffle)
         name = " ".join([model, corrector, *["forget"] * forget, *["shuffle"] * shuffle])
     with console.progress() as bar:

@@ -11,7 +11,7 @@ import typer
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces import console
-from segvol_gru.interfaces.commands.evaluate import Data
+from segvol_gru.interfaces.commands.evaluate import Data, SegVolFile
 from segvol_gru.interfaces.options import DeviceName, ModelName
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def report(
         list[str] | None,
         typer.Option(help="One more model: NAME=words with {inputs} and {outputs}; repeat it."),
     ] = None,
+    segvol: SegVolFile = None,
     start: Annotated[str, typer.Option(help="First prompt, as for evaluate.")] = "tight",
     split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
     dataset: Annotated[
@@ -53,7 +54,7 @@ def report(
     from segvol_gru.evaluation.models import OURS
     from segvol_gru.evaluation.tasks import Options
 
-    factories = _chosen(_factories(model, command or [], device), only or [])
+    factories = _chosen(_factories(model, segvol, command or [], device), only or [])
     options = Options(
         start=start,  # type: ignore[arg-type]  # Options checks the word
         split=split,
@@ -89,7 +90,7 @@ def _write(
     return write_report(out, "Interactive segmentation report", facts, runs, traits, gallery)
 
 
-def _factories(model: str, commands: Sequence[str], device: str) -> Factories:
+def _factories(model: str, segvol: Path | None, commands: Sequence[str], device: str) -> Factories:
     """How to make what can be run, by name; making may be refused."""
     from functools import partial
 
@@ -101,6 +102,9 @@ def _factories(model: str, commands: Sequence[str], device: str) -> Factories:
     for name in OURS:
         corrector = "field" if name in ABLATIONS else name
         found[name] = partial(_ours, model, corrector, device, name)
+    if segvol is not None:
+        for corrector in ("none", "reprompt", "field"):
+            found[f"segvol-{corrector}"] = partial(_segvol, segvol, model, corrector, device)
     for name, baseline in BASELINES.items():
         found[name] = partial(_same, baseline)
     for text in commands:
@@ -120,6 +124,16 @@ def _ours(model: str, corrector: str, device: str, name: str) -> SegmenterFactor
     forget, shuffle = name == "forget", name == "shuffle"
     SessionSegmenter(model, corrector, device, forget, shuffle)
     return partial(SessionSegmenter, model, corrector, device, forget, shuffle)
+
+
+def _segvol(weights: Path, model: str, corrector: str, device: str) -> SegmenterFactory:
+    """Check the weights of both before any worker looks for them."""
+    from functools import partial
+
+    from segvol_gru.interfaces.measured_segvol import SegVolSegmenter
+
+    SegVolSegmenter(weights, model, corrector, device)
+    return partial(SegVolSegmenter, weights, model, corrector, device)
 
 
 def _same(factory: SegmenterFactory) -> SegmenterFactory:
