@@ -13,8 +13,9 @@ from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model, read_card
 from segvol_gru.training.cases import chosen_cases, facts
 from segvol_gru.training.export import export
+from segvol_gru.training.networks import averaged
 from segvol_gru.training.recipe import Recipe, read_recipe, shipped
-from segvol_gru.training.run import averaged, train
+from segvol_gru.training.run import train
 
 TINY = """
 stage = "{stage}"

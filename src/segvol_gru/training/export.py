@@ -8,13 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from segvol_gru.base.weights import save_segvol
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperCorrector
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import save_network
+from segvol_gru.training.networks import averaged, networks, segvol_networks
 from segvol_gru.training.recipe import Recipe, kept_recipe
 from segvol_gru.training.rounds import Rounds
-from segvol_gru.training.run import DATA, averaged, networks
+from segvol_gru.training.run import DATA
 
 LICENCE = "CC BY-SA 4.0"
 
@@ -45,17 +49,36 @@ def export(
         InputError: the run is not complete, or figures is no such file.
     """
     recipe, weights = kept_recipe(run), averaged(run)
-    model = networks(recipe)
-    model.base.load_state_dict(weights["base"])
-    if model.corrector is not None:
-        model.corrector.load_state_dict(weights["corrector"])
     data = json.loads((run / DATA).read_text(encoding="utf-8"))
     told = read_figures(figures) if figures is not None else {}
 
     def card(part: str) -> str:
         return model_card(part, recipe, data, told, commit, licence)
 
+    if recipe.stage == "segvol":
+        return _save_segvol(out, recipe, weights, card)
+    model = networks(recipe)
+    model.base.load_state_dict(weights["base"])
+    if model.corrector is not None:
+        model.corrector.load_state_dict(weights["corrector"])
     return save_rounds(out, model, card, base=base)
+
+
+def _save_segvol(
+    out: Path,
+    recipe: Recipe,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    card: Callable[[str], str],
+) -> list[Path]:
+    """Write SegVol in 32 bits, for `--base segvol`, and its corrector."""
+    model = segvol_networks(recipe, None)
+    model.segvol.load_state_dict(weights["segvol"])
+    model.corrector.load_state_dict(weights["corrector"])
+    out.mkdir(parents=True, exist_ok=True)
+    written = [out / "segvol.safetensors", out / "paper.safetensors"]
+    save_segvol(written[0], model.segvol, card("SegVol"))
+    save_network(written[1], model.corrector, recipe.paper.to_dict(), card("paper corrector"))
+    return written
 
 
 def save_rounds(
@@ -117,18 +140,19 @@ def model_card(
         commit: the commit that trained it.
         licence: of the weights.
     """
-    examples = recipe.loop.examples
+    synthetic = 0.0 if recipe.stage == "segvol" else recipe.loop.examples.synthetic_share
+    length = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.loop.steps} steps"
     lines = [
         f"# segvol-gru: {part}",
         "",
         "Research software, not a medical device.",
         f"Licence of the weights: {licence}.",
-        f"Trained by `segvol-gru train`, stage {recipe.stage}, {recipe.loop.steps} steps of "
+        f"Trained by `segvol-gru train`, stage {recipe.stage}, {length} of "
         f"{recipe.loop.batch} regions, commit {commit}.",
         "",
         "## Data",
         "",
-        f"Synthetic volumes: {100 * examples.synthetic_share:.0f} % of the examples.",
+        f"Synthetic volumes: {100 * synthetic:.0f} % of the examples.",
         *_data_lines(data),
         "",
         "## Figures",

@@ -1,7 +1,8 @@
 """Recipes: a training run as typed values, read from a TOML file and carried out.
 
-    segvol-gru train base  --data DATA --out runs/base
-    segvol-gru train field --data DATA --from runs/base --out runs/field
+    segvol-gru train base   --data DATA --out runs/base
+    segvol-gru train field  --data DATA --from runs/base --out runs/field
+    segvol-gru train segvol --data DATA --from segvol.safetensors --out runs/segvol
 
 A recipe says everything but where the data lie. It is stored beside the checkpoint, so that a
 run goes on only under the recipe it was begun with and `export` knows what it exports.
@@ -10,9 +11,10 @@ run goes on only under the recipe it was begun with and `export` knows what it e
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from dataclasses import field as default
 from importlib import resources
 from pathlib import Path
@@ -21,11 +23,14 @@ from typing import Any, Literal, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from segvol_gru.base.compact import CompactConfig
+from segvol_gru.base.segvol import SegVolConfig
 from segvol_gru.correct.field import FieldConfig
 from segvol_gru.correct.paper import PaperConfig
 from segvol_gru.data.dataset import Case
 from segvol_gru.errors import InputError
 from segvol_gru.training.config import LoopConfig
+from segvol_gru.training.segvol_rounds import StagesConfig
+from segvol_gru.training.segvol_views import ViewConfig
 
 RECIPE = "recipe.json"
 SHIPPED = Path(str(resources.files("segvol_gru") / "training" / "recipes"))
@@ -35,10 +40,11 @@ SHIPPED = Path(str(resources.files("segvol_gru") / "training" / "recipes"))
 class Recipe:
     """One training run."""
 
-    stage: Literal["base", "corrector"]
-    """Train the base alone, or a corrector (and the base, by `loop.rounds.base_share`)."""
+    stage: Literal["base", "corrector", "segvol"]
+    """Train the base alone, a corrector (and the base, by `loop.rounds.base_share`), or SegVol
+    and the paper's corrector as the paper does."""
     corrector: Literal["field", "paper"] = "field"
-    """Which corrector; of no meaning in the stage `base`."""
+    """Which corrector, in the stage `corrector`."""
     split: str = "train"
     """Split of the manifest."""
     licence_classes: tuple[str, ...] = ("open",)
@@ -55,8 +61,28 @@ class Recipe:
     """Sizes of the field corrector."""
     paper: PaperConfig = default(default_factory=PaperConfig)
     """Sizes of the paper's corrector."""
+    segvol: SegVolConfig = default(default_factory=SegVolConfig)
+    """Sizes of SegVol."""
+    views: ViewConfig = default(default_factory=ViewConfig)
+    """How SegVol's examples are drawn, in the stage `segvol`."""
+    stages: StagesConfig = default(default_factory=StagesConfig)
+    """How SegVol's rounds are played, in the stage `segvol`."""
+    epochs: int = 0
+    """If positive, the run passes so often over its cases, whatever `loop.steps` says."""
     loop: LoopConfig = default(default_factory=LoopConfig)
     """Steps, learning rate, examples and rounds."""
+
+    def loop_for(self, cases: int, world: int) -> LoopConfig:
+        """The loop of a run.
+
+        Args:
+            cases: how many there are to train on.
+            world: processes.
+        """
+        if self.epochs <= 0:
+            return self.loop
+        per_step = self.loop.batch * self.loop.accumulate * world
+        return replace(self.loop, steps=self.epochs * math.ceil(cases / per_step))
 
     def chosen(self, case: Case) -> bool:
         """Whether a case of the manifest is trained on."""
