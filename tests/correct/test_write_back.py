@@ -116,17 +116,39 @@ def test_probability_gradient_is_exact():
     )
 
 
+def offset_gradient(slopes, z_logit, others=(), fraction=0.0):
+    """Gradient of one point (0.9 at the middle of a row of 5) where the loss has these slopes."""
+    offset = torch.zeros(1, 1 + len(others), 3)
+    offset[0, 0, 2] = fraction
+    offset.requires_grad_()
+    at = torch.tensor([[[2, 2, x] for x in (2, *others)]])
+    p, valid = torch.full(at.shape[:2], 0.9), torch.ones(at.shape[:2], dtype=torch.bool)
+    out = replace(z_logit.expand(1, 1, 5, 5, 5).contiguous(), at, p, valid, offset)
+    (torch.tensor(slopes).expand(1, 1, 5, 5, 5) * out).sum().backward()
+    return offset.grad[0, 0].tolist()
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.3, -0.45])
-def test_offset_gradient_is_the_slope_of_the_loss(fraction):
-    # Loss = sum(w * out) with w = 10, 11, 15 around cell 2: the B-spline's derivative weighs
-    # the differences 1 and 4 by 0.5 - f and 0.5 + f.
-    w = torch.tensor([0.0, 10.0, 11.0, 15.0, 0.0]).expand(1, 1, 5, 5, 5)
-    offset = torch.tensor([[[0.0, 0.0, fraction]]]).requires_grad_()
-    at, p = torch.tensor([[[2, 2, 2]]]), torch.tensor([[0.9]])
-    out = replace(torch.zeros(1, 1, 5, 5, 5), at, p, torch.ones(1, 1, dtype=torch.bool), offset)
-    (w * out).sum().backward()
-    slope = (1 * (0.5 - fraction) + 4 * (0.5 + fraction)) * math.log(9)
-    assert offset.grad[0, 0].tolist() == pytest.approx([0.0, 0.0, slope], abs=1e-5)
+def test_offset_gradient_by_hand(fraction):
+    # The loss wants background at cell 1, foreground at 2 and 3; mean slope 2. The point would
+    # lift each cell from p = 0.5 to 0.9. B-spline derivatives: -(0.5 - f), -2 f, 0.5 + f.
+    gradient = offset_gradient([0.0, 1.0, -2.0, -3.0, 0.0], torch.zeros(1), fraction=fraction)
+    slope = 2 * 0.4 * (-(0.5 - fraction) + 2 * fraction - (0.5 + fraction))
+    assert gradient == pytest.approx([0.0, 0.0, slope], abs=1e-6)
+
+
+def test_a_point_does_not_leave_a_cell_for_an_equal_one():
+    # All wrong cells alike, though the loss has become flat at the one that is written.
+    steep = [-5.0, -5.0, -0.1, -5.0, -5.0]
+    for fraction in (0.0, 0.3):
+        gradient = offset_gradient(steep, torch.full((1,), -4.0), fraction=fraction)
+        assert gradient == pytest.approx([0, 0, 0], abs=1e-5)
+
+
+def test_a_cell_that_another_point_wrote_does_not_attract():
+    wanted = [1.0, 1.0, -1.0, -1.0, 1.0]
+    z_logit = torch.full((1,), -4.0)
+    assert offset_gradient(wanted, z_logit)[2] < offset_gradient(wanted, z_logit, (3,))[2] < 0
 
 
 def test_padding_gets_no_gradient():
@@ -154,7 +176,7 @@ def test_descent_moves_a_point_to_the_cell_that_needs_it():
         loss = torch.nn.functional.binary_cross_entropy_with_logits(out, target)
         (gradient,) = torch.autograd.grad(loss, offset)
         with torch.no_grad():
-            offset -= gradient
+            offset -= 3 * gradient
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 3
     assert float((offset.detach() + at)[..., 2].round()) == 4

@@ -54,8 +54,9 @@ class PaperConfig:
     """How the points are chosen."""
     radius_cells: float = RADIUS_CELLS
     """r of Eq. 3 in cells; stratified sampling fits its own radii."""
-    offset_cells: float = 2.0
-    """What |dC| = 1 means: a point may move by the thickness of a usual border error."""
+    offset_cells: float = 1.0
+    """What |dC| = 1 means. One cell is the literal reading (coordinates are indices); a point
+    then stays unless |dC| > 0.5. With 0 no point moves."""
     seed: int = 2025
     """Seed of the draw from E; the number of clicks is added to it."""
 

@@ -28,11 +28,8 @@ def replace(
     points reach gets the mean of their logits: no order decides, and every point has its share
     of the gradient.
 
-    Rounding has no derivative. The offsets are trained straight through: forward writes one
-    cell per point, backward is that of spreading the same value over 3 x 3 x 3 cells with a
-    quadratic B-spline centred at c + offset, i.e. an offset follows the slope that the loss
-    would have if the write were moved by a fraction of a cell. Only the offsets see this
-    surrogate; the gradients of p and z are exact.
+    Rounding has no derivative, so the offsets are trained straight through: forward writes one
+    cell per point, backward is that of `_drift`. The gradients of p and z are exact.
 
     Args:
         z_logit: (B, 1, D, H, W) float32.
@@ -50,15 +47,17 @@ def replace(
     q_logit = p_prob.clamp(EDGE_PROB, 1 - EDGE_PROB).logit()
     target = coordinates + offset_cells
     cell = target.detach().round().long().clamp(min=0).minimum(limit)
-    flat = _flat(cell, z_logit.shape)[valid]
-    total = z_logit.new_zeros(z_logit.numel()).index_add(0, flat, q_logit[valid])
-    count = z_logit.new_zeros(z_logit.numel()).index_add(0, flat, torch.ones_like(q_logit[valid]))
-    written = (total / count.clamp(min=1)).view_as(z_logit)
-    out = torch.where(count.view_as(z_logit) > 0, written, z_logit)
+    flat = _flat(cell, z_logit.shape)
+    z_flat = z_logit.flatten()
+    total = torch.zeros_like(z_flat).index_add(0, flat[valid], q_logit[valid])
+    count = torch.zeros_like(z_flat).index_add(0, flat[valid], torch.ones_like(q_logit[valid]))
+    out = torch.where(count > 0, total / count.clamp(min=1), z_flat).view_as(z_logit)
     if offset_cells.requires_grad:
-        within = target.clamp(min=0).minimum(limit.float())
-        soft = _splat(z_logit.detach(), q_logit.detach(), cell, within - cell, valid)
-        out = out + (soft - soft.detach())
+        q, others = q_logit.detach(), count[flat] - 1
+        alone = torch.where(others > 0, (total[flat] - q) / others.clamp(min=1), z_flat[flat])
+        fraction = target.clamp(min=0).minimum(limit.float()) - cell
+        drift = _drift(out.detach(), alone.detach(), q, cell, fraction, valid)
+        out = out + (drift - drift.detach())
     return out
 
 
@@ -70,22 +69,35 @@ def _flat(cell: Tensor, shape: torch.Size) -> Tensor:
     return ((first * depth + z) * height + y) * width + x
 
 
-def _splat(
-    z_logit: Tensor, q_logit: Tensor, cell: Tensor, fraction: Tensor, valid: Tensor
+def _drift(
+    written: Tensor,
+    alone: Tensor,
+    q_logit: Tensor,
+    cell: Tensor,
+    fraction: Tensor,
+    valid: Tensor,
 ) -> Tensor:
-    """Change of the logits if every point were spread by a quadratic B-spline.
+    """What moving each point by itself would change, for the backward pass only.
+
+    A point's answer is spread over 3 x 3 x 3 cells by a quadratic B-spline centred where it
+    stands, while all other points stay written: a cell that another point has put right does
+    not attract it. The backward pass asks the loss only which side it wants at a cell, and
+    measures in probability. Its slopes cannot be compared: they are flat where a write made the
+    cell right and steep where a cell is wrong, so a point that followed them would always
+    leave the cell it has just put right.
 
     Args:
-        z_logit: (B, 1, D, H, W) float32.
+        written: (B, 1, D, H, W) float32, the logits with all points written.
+        alone: (B, P) float32, what each point's own cell would hold without it.
         q_logit: (B, P) float32, the logit each point writes.
-        cell: (B, P, 3) int64, the nearest cell.
+        cell: (B, P, 3) int64, the cell each point writes.
         fraction: (B, P, 3) float32 in [-0.5, 0.5], the point's place minus that cell.
         valid: (B, P) bool.
 
     Returns:
         (B, 1, D, H, W) float32, differentiable in `fraction`.
     """
-    limit = torch.tensor(z_logit.shape[2:], device=z_logit.device) - 1
+    limit = torch.tensor(written.shape[2:], device=written.device) - 1
     lines = torch.stack(  # (B, P, 3 axes, 3 neighbours)
         [(0.5 - fraction) ** 2 / 2, 0.75 - fraction**2, (0.5 + fraction) ** 2 / 2], -1
     )
@@ -93,7 +105,17 @@ def _splat(
     step = torch.arange(-1, 2, device=cell.device)
     around = cell[:, :, None] + torch.cartesian_prod(step, step, step)
     inside = ((around >= 0) & (around <= limit)).all(-1) & valid[..., None]
-    flat = _flat(around.clamp(min=0).minimum(limit), z_logit.shape)
-    pull = (q_logit[..., None] - z_logit.flatten()[flat]) * weight
-    out = z_logit.new_zeros(z_logit.numel())
-    return out.index_add(0, flat[inside], pull[inside]).view_as(z_logit)
+    flat = _flat(around.clamp(min=0).minimum(limit), written.shape)
+    here = torch.arange(27, device=cell.device) == 13  # the middle of 3 x 3 x 3
+    without = torch.where(here, alone[..., None], written.flatten()[flat])
+    pull = (q_logit.sigmoid()[..., None] - without.sigmoid()) * weight
+    out = torch.zeros_like(written).flatten().index_add(0, flat[inside], pull[inside])
+    near = torch.zeros_like(out, dtype=torch.bool).index_fill(0, flat[inside], True)
+
+    def sides(slope: Tensor) -> Tensor:
+        """The sign of each cell's slope, times the mean slope around the points."""
+        return slope.sign() * slope.abs()[near].sum() / near.sum().clamp(min=1)
+
+    if out.requires_grad:
+        out.register_hook(sides)  # type: ignore[no-untyped-call]
+    return out.view_as(written)
