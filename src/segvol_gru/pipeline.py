@@ -149,12 +149,16 @@ def start_from_logits(
 
 def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     """One corrective click (paper Eq. 4 and 5): a new state, the old one untouched."""
-    if scan.reader is not None and state.layers[0].logits.dtype == ANSWER:
-        state = _asked_again(model, scan, scan.reader, state, click)
+    reader = scan.reader if state.layers[0].logits.dtype == ANSWER else None
+    if reader is not None:
+        state = _asked_again(model, scan, reader, state, click)
     state = _framed(model, scan, state, click)
     clicks = (*state.clicks, click)
     prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
     image = scan.look(state.region, model.cells)
+    if reader is not None and model.corrector.features:
+        features = reader.features(state.box, clicks, state.region, model.cells)
+        image = torch.cat([image, features.to(scan.device)], 1)
     logits, memory = state.logits.to(scan.device), state.memory.to(scan.device)
     with torch.inference_mode(), autocast(scan.device, "auto"):
         after, memory = model.corrector.correct(image, logits, memory, prompts)

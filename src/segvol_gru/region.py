@@ -220,13 +220,14 @@ def to_cells(values: Tensor, cells: Index) -> Tensor:
     return batch[0, 0]
 
 
-def regrid(values: Tensor, old: Region, new: Region) -> Tensor:
+def regrid(values: Tensor, old: Region, new: Region, cells: Index | None = None) -> Tensor:
     """Carry channels from the cells of one region to those of another, zero where it was not.
 
     Args:
         values: (B, C, d, h, w) float32 on the cells of `old`.
         old: where they lie.
-        new: where they are wanted, on as many cells.
+        new: where they are wanted.
+        cells: on how many cells; as many as before by default.
     """
     centre_old = torch.tensor([a + n / 2 for a, n in zip(old.lo, old.size, strict=True)])
     centre_new = torch.tensor([a + n / 2 for a, n in zip(new.lo, new.size, strict=True)])
@@ -235,5 +236,6 @@ def regrid(values: Tensor, old: Region, new: Region) -> Tensor:
     shift = ((centre_new - centre_old) / half_old).flip(0)
     theta = torch.cat([torch.diag(scale), shift[:, None]], 1).to(values)
     theta = theta.expand(len(values), 3, 4)
-    grid = F.affine_grid(theta, list(values.shape), align_corners=False)
+    size = [*values.shape[:2], *(cells or values.shape[2:])]
+    grid = F.affine_grid(theta, size, align_corners=False)
     return F.grid_sample(values, grid, padding_mode="zeros", align_corners=False)

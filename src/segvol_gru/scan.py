@@ -24,6 +24,12 @@ class Reader(Protocol):
         """Logits from all prompts so far, in voxels; outside the field is background."""
         ...
 
+    def features(
+        self, box: Box | None, clicks: Sequence[Click], region: Region, cells: Index
+    ) -> Tensor:
+        """The network's own features on the cells of a region, (1, channels, *cells)."""
+        ...
+
 
 @dataclass(slots=True)
 class Scan:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segvol_gru.base.ask import Ask, Crop
+from segvol_gru.base.ask import Ask, Crop, tensors
 from segvol_gru.base.feedback import Feedback
 from segvol_gru.base.plan import Planner
 from segvol_gru.base.segvol import SMALL, SegVol
@@ -282,3 +282,20 @@ def test_the_oldest_tensor_is_forgotten() -> None:
     kept.put("c", torch.tensor(1))
     assert kept.get("b") is None
     assert kept.get("a") is not None
+
+
+def test_features_are_the_windows_own_on_their_place(small_model: SegVol, crop: Crop) -> None:
+    views = Views(small_model, Crop(crop.image, (3, 4, 5)), precision="float32")
+    box = Box((11, 24, 35), (17, 64, 95))  # fits one window
+    _, plan = views._plan(box, (), None, Watch())
+    [(view, ask)] = plan.windows
+    place = Region((view.lo[0] + 3, view.lo[1] + 4, view.lo[2] + 5), view.size)
+    cells = (16, 16, 24)  # four for each token
+    prompts = tensors([ask], small_model.device)
+    with torch.inference_mode():
+        expected = small_model.features(views._embed([view]), *prompts)
+    found = views.features(box, (), None, place, cells)
+    assert found.shape == (1, SMALL.width // 8, *cells)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    beyond = Region((place.lo[0], place.lo[1], place.hi[2] + 4), place.size)
+    assert not views.features(box, (), None, beyond, cells).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,3 +148,31 @@ def test_channels_by_hand(prompts):
     p = 1 / (1 + np.exp(-4))
     assert at_remove[3] == pytest.approx(np.tanh(1))
     assert at_remove[5:] == pytest.approx([1, 4 * p * (1 - p), -1, -1], rel=1e-5)
+
+
+def test_features_count_for_nothing_until_trained(prompts):
+    config = FieldConfig(widths=(8, 16, 16, 16), cells=16, memory_width=8)
+    plain, hearing = (
+        FieldCorrector(config).eval(),
+        FieldCorrector(replace(config, features=5)).eval(),
+    )
+    hearing.load_state_dict(plain.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    image, logits, features = (
+        torch.randn(1, n, 16, 16, 16, generator=generator) for n in (1, 1, 5)
+    )
+    clicks = prompts([FIRST])
+    memory = plain.initial_memory(1)
+    with torch.no_grad():
+        expected = plain.correct(image, logits, memory, clicks)
+        both = torch.cat([image, features], 1)
+        for seen in (image, both):
+            for a, b in zip(expected, hearing.correct(seen, logits, memory, clicks), strict=True):
+                assert torch.equal(a, b)
+        hearing.project.weight.fill_(0.1)
+        assert not torch.equal(expected[0], hearing.correct(both, logits, memory, clicks)[0])
+    back = FieldCorrector(hearing.config)
+    back.load_state_dict(hearing.state_dict())
+    assert torch.equal(back.project.weight, hearing.project.weight)
+    with pytest.raises(RuntimeError, match="project"):
+        plain.load_state_dict(hearing.state_dict())

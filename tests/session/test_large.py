@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from segvol_gru.base.text import save_vectors
 from segvol_gru.base.views import Views
 from segvol_gru.base.weights import save_segvol
 from segvol_gru.base.zoom import Cancelled, ReferenceZoom, Watch
+from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperConfig, PaperCorrector
 from segvol_gru.data.preprocess import foreground_crop
 from segvol_gru.errors import InputError
@@ -324,6 +326,28 @@ def test_options_that_do_not_go_together(volume: Volume, model: Model, files: Pa
     save_file({"a": torch.zeros(1)}, files / "other.safetensors")
     with pytest.raises(InputError, match="save_vectors"):
         load_model(files, base="segvol", weights=weights, text=("a", files / "other.safetensors"))
+
+
+def test_a_corrector_may_listen_to_segvols_features(volume: Volume, model: Model) -> None:
+    inner = model.corrector
+    assert isinstance(inner, FieldCorrector)
+    listening = FieldCorrector(replace(inner.config, features=SMALL.width // 8))
+    listening.load_state_dict(inner.state_dict())
+    masks = []
+    for step in range(3):
+        if step == 2:
+            torch.nn.init.normal_(listening.project.weight, generator=torch.Generator())
+        corrector = inner if step == 0 else listening.eval().requires_grad_(False)
+        with Session(volume, replace(model, corrector=corrector)) as session:
+            session.box(LO, HI)
+            masks.append((session.click(ADD.at), session.probability))
+    assert np.allclose(masks[0][1], masks[1][1], atol=1e-3)
+    assert not np.allclose(masks[0][1], masks[2][1], atol=1e-2)
+    given = np.zeros(volume.shape, bool)
+    given[5:12, 20:40, 30:60] = True
+    with Session(volume, replace(model, corrector=listening)) as session:
+        session.start(given)  # SegVol has said nothing here
+        assert session.click(ADD.at)[ADD.at]
 
 
 def test_logits_beyond_16_bits_stay_finite(volume: Volume, model: Model) -> None:

@@ -119,8 +119,18 @@ def decode(
     Returns:
         (P, 1, 4gD, 4gH, 4gW) float32 logits on the model's device.
     """
-    to = model.device
-    points, boxes, text, residual = None, None, None, None
+    points, boxes, text = tensors(asks, model.device)
+    residual = None
+    if feedback is not None and earlier is not None and points is not None:
+        residual = feedback(earlier.to(model.device), *points)
+    return model.decode(embedding, points, boxes, text, residual).float()
+
+
+def tensors(
+    asks: Sequence[Ask], to: torch.device
+) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]:
+    """Points with their labels, boxes and text vectors of P asks of the same kind."""
+    points, boxes, text = None, None, None
     if asks[0].points:
         points = (
             torch.tensor([ask.points for ask in asks], dtype=torch.float32, device=to),
@@ -130,9 +140,7 @@ def decode(
         boxes = torch.tensor([ask.box for ask in asks], dtype=torch.float32, device=to)
     if asks[0].text is not None:
         text = torch.tensor([ask.text for ask in asks], dtype=torch.float32, device=to)
-    if feedback is not None and earlier is not None and points is not None:
-        residual = feedback(earlier.to(to), *points)
-    return model.decode(embedding, points, boxes, text, residual).float()
+    return points, boxes, text
 
 
 def text_of(vector: Tensor | None) -> tuple[float, ...] | None:

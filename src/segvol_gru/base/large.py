@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segvol_gru.base.ask import Crop
+from segvol_gru.base.compact import CompactConfig
 from segvol_gru.base.segvol import SegVol
 from segvol_gru.base.views import Views
 from segvol_gru.base.zoom import ReferenceZoom, Watch
 from segvol_gru.data.preprocess import Window, foreground_crop
 from segvol_gru.prompt_maps import CellPrompts
-from segvol_gru.prompts import Box, Click
-from segvol_gru.region import Field
+from segvol_gru.prompts import Box, Click, Index
+from segvol_gru.region import Field, Region
 
 SEED = 2025  # of the clicks that the reference draws for a window
 BATCH = {"cuda": 4}
@@ -33,7 +34,7 @@ answer does not depend on its neighbours, so a resumed session goes on to the sa
 class LargeConfig:
     """How SegVol is used."""
 
-    cells: int = 48
+    cells: int = CompactConfig.cells
     """Cells along each axis of the regions that correctors look at."""
     compat: bool = False
     """Ask as the reference implementation does: every window anew at every prompt."""
@@ -108,6 +109,12 @@ class LargeReader:
             generator = torch.Generator().manual_seed(SEED)
             asked = ReferenceZoom(views.model, views.crop, generator)
         return asked.segment(box, clicks, self._base.text, self._watch)
+
+    def features(
+        self, box: Box | None, clicks: Sequence[Click], region: Region, cells: Index
+    ) -> Tensor:
+        """What SegVol makes its masks of, (1, E / 8, *cells) float32 on the cells of a region."""
+        return self._opened().features(box, clicks, self._base.text, region, cells)
 
     def _opened(self) -> Views:
         if self._views is None:

@@ -197,6 +197,23 @@ class MaskDecoder(nn.Module):
         Returns:
             Logits (P, 4, 4gD, 4gH, 4gW) and predicted quality (P, 4).
         """
+        tokens, upscaled = self.upscale(embedding, code, sparse, dense)
+        weights = torch.stack(
+            [net(tokens[:, 1 + m]) for m, net in enumerate(self.output_hypernetworks_mlps)], 1
+        )
+        if text is not None:
+            weights = weights + self.txt_align_upscaled_embedding(text)[:, None]
+        logits = (weights @ upscaled.flatten(2)).view(*weights.shape[:2], *upscaled.shape[2:])
+        return logits, self.iou_prediction_head(tokens[:, 0])
+
+    def upscale(
+        self, embedding: Tensor, code: Tensor, sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What masks are made of: arguments as of `forward`.
+
+        Returns:
+            Tokens (P, 5 + tokens, E) and features of the cells (P, E / 8, 4gD, 4gH, 4gW).
+        """
         prompts = len(sparse)
         if len(embedding) not in (1, prompts):
             raise InputError(
@@ -209,11 +226,5 @@ class MaskDecoder(nn.Module):
         tokens, keys = self.transformer(
             tokens, image.flatten(2).transpose(1, 2), code.flatten(2).transpose(1, 2)
         )
-        upscaled = self.output_upscaling(keys.transpose(1, 2).unflatten(2, image.shape[2:]))
-        weights = torch.stack(
-            [net(tokens[:, 1 + m]) for m, net in enumerate(self.output_hypernetworks_mlps)], 1
-        )
-        if text is not None:
-            weights = weights + self.txt_align_upscaled_embedding(text)[:, None]
-        logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
-        return logits, self.iou_prediction_head(tokens[:, 0])
+        keys = keys.transpose(1, 2).unflatten(2, image.shape[2:])
+        return tokens, self.output_upscaling(keys)

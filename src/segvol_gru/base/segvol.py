@@ -183,6 +183,19 @@ class SegVol(nn.Module):
         first: Tensor = logits[:, :1]
         return first
 
+    def features(
+        self,
+        embedding: Tensor,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        text: Tensor | None = None,
+    ) -> Tensor:
+        """What the masks of `decode` are made of: (P, E / 8, 4gD, 4gH, 4gW) float."""
+        sparse = self.prompt_encoder(points, boxes, text)
+        dense, code = self.prompt_encoder.dense_prompt(), self.prompt_encoder.dense_code()
+        _, upscaled = self.mask_decoder.upscale(embedding, code, sparse, dense)
+        return upscaled
+
     def upsample(self, low_res_logits: Tensor) -> Tensor:
         """(P, 1, ...) logits -> (P, 1, D, H, W) float32 logits on the network's frame."""
         return F.interpolate(

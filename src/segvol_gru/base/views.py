@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segvol_gru.base.ask import Ask, Crop, decode, text_of
+from segvol_gru.base.ask import Ask, Crop, decode, tensors, text_of
 from segvol_gru.base.feedback import Feedback
 from segvol_gru.base.plan import Plan, Planner
 from segvol_gru.base.precision import Precision, autocast
 from segvol_gru.base.segvol import SegVol
 from segvol_gru.base.zoom import Watch
-from segvol_gru.prompts import Box, Click
-from segvol_gru.region import Field, Region, to_cells
+from segvol_gru.prompts import Box, Click, Index
+from segvol_gru.region import Field, Region, regrid, to_cells
 
 Key = TypeVar("Key")
 Job = tuple[Region, Ask]
@@ -112,14 +112,52 @@ class Views:
             InputError: no prompt says where the structure is.
         """
         watch = watch or Watch()
+        planner, plan = self._plan(box, clicks, text, watch)
+        answers = self._answer([(self.crop.whole, plan.coarse), *plan.windows], watch)
+        return self._paste(planner, plan, answers)
+
+    @torch.inference_mode()
+    def features(
+        self,
+        box: Box | None,
+        clicks: Sequence[Click],
+        text: Tensor | None,
+        region: Region,
+        cells: Index,
+    ) -> Tensor:
+        """What the windows' masks are made of, averaged where windows overlap.
+
+        Args:
+            box: as for `segment`, like clicks and text.
+            clicks: in voxels of the volume.
+            text: (1, E) text vector.
+            region: in voxels of the volume.
+            cells: its cells along (D, H, W).
+
+        Returns:
+            (1, E / 8, *cells) float32 on the CPU, zero where no window is.
+        """
+        _, plan = self._plan(box, clicks, text, Watch())
+        total = torch.zeros(1, self.model.config.width // 8, *cells)
+        count = torch.zeros(1, 1, *cells)
+        for view, ask in plan.windows:
+            prompts = tensors([ask], self.model.device)
+            rows = self.model.features(self._embed([view]), *prompts).float().cpu()
+            place = self.crop.field(view, rows[0, 0]).region
+            total += regrid(rows, place, region, cells)
+            count += regrid(torch.ones_like(rows[:, :1]), place, region, cells)
+        return total / count.clamp(min=1)
+
+    def _plan(
+        self, box: Box | None, clicks: Sequence[Click], text: Tensor | None, watch: Watch
+    ) -> tuple[Planner, Plan]:
+        """Ask the zoom-out and place the windows."""
         inner_box, inner_clicks = self.crop.prompts(box, clicks)
         frame = self.model.config.image
         planner = Planner(self.crop.whole, frame, inner_box, inner_clicks, text_of(text))
         opening = (self.crop.whole, planner.opening())
         first = self._answer([opening], watch)[opening]
-        plan = planner.plan(self.model.upsample(first)[0, 0] > 0)
-        answers = self._answer([(self.crop.whole, plan.coarse), *plan.windows], watch)
-        return self._paste(planner, plan, answers)
+        return planner, planner.plan(self.model.upsample(first)[0, 0] > 0)
 
     @torch.inference_mode()
     def _answer(self, jobs: Sequence[Job], watch: Watch) -> dict[Job, Tensor]:

@@ -1,7 +1,8 @@
 """Correctors: a click on a region -> new logits and a new memory (paper Eq. 4 and 5).
 
-Every corrector sees the image, the logits and the prompts of one region, never the private
-features of a base network: one set of weights corrects every base and any tool's mask.
+Every corrector sees the image, the logits and the prompts of one region, and not the private
+features of a base network: one set of weights corrects every base and any tool's mask. What that
+costs is a question for an ablation (`FieldConfig.features`), off by default.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from segvol_gru.region import Region
 
 class Corrector(nn.Module):
     """One step of the recurrent correction, batched over regions."""
+
+    @property
+    def features(self) -> int:
+        """Channels of a base's own features that it can make use of; none by default."""
+        return 0
 
     def initial_memory(self, batch: int) -> Tensor:
         """The memory before the first click, (B, ...)."""
@@ -29,7 +35,8 @@ class Corrector(nn.Module):
         """Correct the logits by the newest click.
 
         Args:
-            image: (B, 1, D, H, W) intensities of the region, zero mean and unit deviation.
+            image: (B, 1, D, H, W) intensities of the region, zero mean and unit deviation;
+                behind them may come `features` channels.
             logits: (B, 1, D, H, W) float32, current logits on the cells.
             memory: what `initial_memory` or the last call returned.
             prompts: all prompts so far.

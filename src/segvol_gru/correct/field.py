@@ -51,6 +51,9 @@ class FieldConfig:
     """Channels of the GRU's hidden state, which lives at 1/4 of the region's resolution."""
     cells: int = 48
     """Cells along each axis of a region."""
+    features: int = 0
+    """Channels of a base's own features that are added to what it sees, for an ablation: 96 of
+    SegVol's decoder. Weights trained without them load all the same and act as before."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in a weight file's header."""
@@ -133,6 +136,21 @@ class FieldCorrector(Corrector):
         )
         self.gru = ConvGRU(c.widths[1], c.memory_width)
         self.recall = nn.Conv3d(c.memory_width, c.widths[1], 1)
+        if c.features:
+            self.project = nn.Conv3d(c.features, CHANNELS, 1, bias=False)
+            nn.init.zeros_(self.project.weight)
+
+    @property
+    def features(self) -> int:
+        """See `Corrector.features`."""
+        return self.config.features
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """As ever; to weights that know no features, they count for nothing."""
+        if self.features:
+            silent = torch.zeros_like(self.project.weight)
+            state_dict.setdefault(f"{prefix}project.weight", silent)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def initial_memory(self, batch: int) -> Tensor:
         """Zeros (B, memory_width, cells/4, cells/4, cells/4) float32."""
@@ -155,7 +173,10 @@ class FieldCorrector(Corrector):
             recalled: Tensor = features + self.recall(kept[0].to(features.dtype))
             return recalled
 
-        out = self.unet(field_channels(image, logits, prompts), remember).float()
+        channels = field_channels(image[:, :1], logits, prompts)
+        if image.shape[1] > 1:
+            channels = channels + self.project(image[:, 1:])
+        out = self.unet(channels, remember).float()
         fresh, gate = out[:, :1], out[:, 1:].sigmoid()
         corrected: Tensor = logits + gate * (fresh - logits)
         return corrected, kept[0]
