@@ -72,6 +72,13 @@ def test_a_click_is_obeyed(name):
         assert tool.click(Click(at, positive))[at] == positive
 
 
+@pytest.mark.parametrize("name", ["random-walker", "geodesic", "region-growing"])
+def test_a_box_around_everything(name):
+    whole = Box((0, 0, 0), tuple(n - 1 for n in SHAPE))
+    mask = BASELINES[name]().start(IMAGE, SPACING, whole, None, "MR")
+    assert mask[10, 20, 20]
+
+
 def test_large_windows_are_looked_at_in_steps():
     seen = []
 

@@ -96,7 +96,9 @@ def grow(scene: Scene) -> BoolArray:
 
 
 def _arrival(speed: Any, seeds: BoolArray) -> FloatArray:
-    rim = seeds & ~ndimage.binary_erosion(seeds)  # a front starts at the rim only
+    rim = seeds & ~ndimage.binary_erosion(seeds, border_value=1)  # a front starts there
+    if not rim.any():  # no seeds, or nothing but seeds
+        return np.where(seeds, 0, np.inf).astype(np.float32)
     march = sitk.FastMarchingImageFilter()
     march.SetTrialPoints([tuple(int(v) for v in at[::-1]) for at in np.argwhere(rim)])
     march.SetStoppingValue(1e9)

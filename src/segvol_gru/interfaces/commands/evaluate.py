@@ -7,12 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from segvol_gru.errors import InputError
 from segvol_gru.interfaces import console
 from segvol_gru.interfaces.options import DeviceName
 
 STEPS = ("box", "1", "2", "3", "4", "5")
-
 
 Data = Annotated[
     Path,
@@ -28,57 +26,56 @@ Measured = Annotated[
         "'command:sh predict.sh ...' with {inputs} and {outputs}.",
     ),
 ]
-
-
 SegVolFile = Annotated[
     Path | None,
     typer.Option("--segvol", help="Weights of SegVol (`weights import`): it makes the first mask."),
 ]
+Corrector = Annotated[
+    str,
+    typer.Option("--corrector", help="What clicks go to: field, paper, reprompt or none."),
+]
+First = Annotated[
+    str,
+    typer.Option(
+        "--start",
+        help="First prompt: tight, challenge, flat, none or alternate; or "
+        "foreign:region-growing, foreign:threshold, foreign:low-resolution.",
+    ),
+]
+OUT = typer.Option(help="Folder of records and summary; a run goes on here.")
+SPLIT = typer.Option(help="Split of the manifest.")
+DATASET = typer.Option(help="Only this data set; repeat it.")
+JITTER = typer.Option(help="Largest error of a box's face, as a share.")
+RANDOM = typer.Option("--random-clicks", help="Click anywhere in the largest error.")
+FORGET = typer.Option("--forget", help="Empty the memory before every click.")
+SHUFFLE = typer.Option("--shuffle", help="Say earlier clicks anew in another order.")
+MOST = typer.Option(help="At most so many tasks of each data set.", min=1)
+SEED = typer.Option(help="Of boxes, jitter and random clicks.")
+WORKERS = typer.Option(help="Processes.", min=1)
 
 
 def evaluate(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of records and summary; a run goes on here.")],
+    out: Annotated[Path, OUT],
     model: Measured = "default",
-    corrector: Annotated[
-        str, typer.Option(help="What clicks go to: field, paper, reprompt or none.")
-    ] = "field",
+    corrector: Corrector = "field",
     segvol: SegVolFile = None,
-    start: Annotated[
-        str,
-        typer.Option(
-            help="First prompt: tight, challenge, flat, none or alternate; or "
-            "foreign:region-growing, foreign:threshold, foreign:low-resolution."
-        ),
-    ] = "tight",
-    split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
-    dataset: Annotated[
-        list[str] | None, typer.Option(help="Only this data set; repeat it.")
-    ] = None,
-    jitter: Annotated[float, typer.Option(help="Largest error of a box's face, as a share.")] = 0.0,
-    random_clicks: Annotated[
-        bool, typer.Option("--random-clicks", help="Click anywhere in the largest error.")
-    ] = False,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Empty the memory before every click.")
-    ] = False,
-    shuffle: Annotated[
-        bool, typer.Option("--shuffle", help="Say earlier clicks anew in another order.")
-    ] = False,
-    most: Annotated[
-        int | None, typer.Option(help="At most so many tasks of each data set.", min=1)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of boxes, jitter and random clicks.")] = 2025,
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    start: First = "tight",
+    split: Annotated[str, SPLIT] = "val",
+    dataset: Annotated[list[str] | None, DATASET] = None,
+    jitter: Annotated[float, JITTER] = 0.0,
+    random_clicks: Annotated[bool, RANDOM] = False,
+    forget: Annotated[bool, FORGET] = False,
+    shuffle: Annotated[bool, SHUFFLE] = False,
+    most: Annotated[int | None, MOST] = None,
+    seed: Annotated[int, SEED] = 2025,
+    workers: Annotated[int, WORKERS] = 1,
     device: DeviceName = "auto",
 ) -> None:
     """Measure a model: a box or click, then five clicks on the error, scored one by one."""
-    from functools import partial
-
-    from segvol_gru.evaluation.models import foreign_model
     from segvol_gru.evaluation.protocol import evaluate as run
     from segvol_gru.evaluation.tasks import Options
-    from segvol_gru.interfaces.measured import SessionSegmenter
+    from segvol_gru.interfaces.factories import named
 
     options = Options(
         start=start,  # type: ignore[arg-type]  # Options checks the word
@@ -90,17 +87,7 @@ def evaluate(
         seed=seed,
         workers=workers,
     )
-    factory, name = foreign_model(model), model
-    if segvol is not None:
-        from segvol_gru.interfaces.measured_segvol import SegVolSegmenter
-
-        if factory is not None or forget or shuffle:
-            raise InputError("--segvol goes with a corrector of ours, not with other models.")
-        factory = partial(SegVolSegmenter, segvol, model, corrector, device)
-        name = f"segvol {model} {corrector}"
-    elif factory is None:
-        factory = partial(SessionSegmenter, model, corrector, device, forget, shuffle)
-        name = " ".join([model, corrector, *["forget"] * forget, *["shuffle"] * shuffle])
+    factory, name = named(model, segvol, corrector, device, forget=forget, shuffle=shuffle)
     with console.progress() as bar:
         task = bar.add_task("tasks")
         summary = run(

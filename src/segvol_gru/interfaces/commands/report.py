@@ -90,21 +90,23 @@ def _write(
     return write_report(out, "Interactive segmentation report", facts, runs, traits, gallery)
 
 
-def _factories(model: str, segvol: Path | None, commands: Sequence[str], device: str) -> Factories:
+def _factories(model: str, weights: Path | None, commands: Sequence[str], device: str) -> Factories:
     """How to make what can be run, by name; making may be refused."""
     from functools import partial
 
     from segvol_gru.evaluation.baselines import BASELINES
     from segvol_gru.evaluation.folder import FolderCommand
     from segvol_gru.evaluation.models import ABLATIONS, OURS
+    from segvol_gru.interfaces.factories import ours, segvol
 
     found: Factories = {}
     for name in OURS:
         corrector = "field" if name in ABLATIONS else name
-        found[name] = partial(_ours, model, corrector, device, name)
-    if segvol is not None:
+        forget, shuffle = name == "forget", name == "shuffle"
+        found[name] = partial(ours, model, corrector, device, forget=forget, shuffle=shuffle)
+    if weights is not None:
         for corrector in ("none", "reprompt", "field"):
-            found[f"segvol-{corrector}"] = partial(_segvol, segvol, model, corrector, device)
+            found[f"segvol-{corrector}"] = partial(segvol, weights, model, corrector, device)
     for name, baseline in BASELINES.items():
         found[name] = partial(_same, baseline)
     for text in commands:
@@ -113,27 +115,6 @@ def _factories(model: str, segvol: Path | None, commands: Sequence[str], device:
             raise InputError(f"command is {text!r}, wanted a new NAME=words.")
         found[name] = partial(_same, partial(FolderCommand, words))
     return found
-
-
-def _ours(model: str, corrector: str, device: str, name: str) -> SegmenterFactory:
-    """Check that the weights are there before any worker looks for them."""
-    from functools import partial
-
-    from segvol_gru.interfaces.measured import SessionSegmenter
-
-    forget, shuffle = name == "forget", name == "shuffle"
-    SessionSegmenter(model, corrector, device, forget, shuffle)
-    return partial(SessionSegmenter, model, corrector, device, forget, shuffle)
-
-
-def _segvol(weights: Path, model: str, corrector: str, device: str) -> SegmenterFactory:
-    """Check the weights of both before any worker looks for them."""
-    from functools import partial
-
-    from segvol_gru.interfaces.measured_segvol import SegVolSegmenter
-
-    SegVolSegmenter(weights, model, corrector, device)
-    return partial(SegVolSegmenter, weights, model, corrector, device)
 
 
 def _same(factory: SegmenterFactory) -> SegmenterFactory:
