@@ -181,7 +181,7 @@ def segmented(state: State, shape: Index) -> Field:
     window = _covered(state, shape)
     mask = torch.empty(window.size, dtype=torch.bool)
     for z, plane in enumerate(_planes(state, window)):
-        mask[z] = plane > 0
+        torch.gt(plane, 0, out=mask[z])
     return Field(window, mask)
 
 
@@ -203,11 +203,15 @@ def _planes(state: State, window: Region) -> Iterator[Tensor]:
     layers = [
         (layer.region.slices(window.lo), layer.planes(layer.region)) for layer in state.layers
     ]
+    (first, bottom), *rest = layers
+    covers = state.layers[0].region == window
     for depth in range(window.size[0]):
-        plane = torch.full(window.size[1:], OUTSIDE)
-        for i, ((z, y, x), planes) in enumerate(layers):
+        plane = next(bottom) if covers else torch.full(window.size[1:], OUTSIDE)
+        if not covers and first[0].start <= depth < first[0].stop:
+            plane[first[1:]] = next(bottom)
+        for (z, y, x), planes in rest:
             if z.start <= depth < z.stop:
-                plane[y, x] = next(planes) + plane[y, x] if i else next(planes)
+                plane[y, x].add_(next(planes))
         for click in state.clicks:  # cells coarser than voxels may have smoothed it away
             at_z, at_y, at_x = (a - o for a, o in zip(click.at, window.lo, strict=True))
             if at_z == depth and bool(plane[at_y, at_x] > 0) != click.positive:

@@ -135,12 +135,12 @@ class Field:
         """The same, one (H, W) float32 plane after the other.
 
         Nothing of the window's size is ever held: a mask of 25 million voxels takes the time of
-        its arithmetic, and not four times that for fetching memory. Treat planes as read-only.
+        its arithmetic, and not four times that for fetching memory. A plane is the caller's own.
         """
         z, y, x = window.slices(self.region.lo)
         if self.logits.shape == self.region.size:
             for plane in self.logits[z, y, x]:
-                yield plane.float()
+                yield plane.to(torch.float32, copy=True)
             return
         wide: dict[int, Tensor] = {}  # planes of cells at full height and width
         for below, above, share in _taps(self.region.size[0], len(self.logits))[z]:
