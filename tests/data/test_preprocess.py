@@ -65,14 +65,14 @@ def head():
 def test_windows_are_the_papers():
     widths = {name: (w.hi - w.lo, (w.hi + w.lo) / 2) for name, w in CT_WINDOWS.items()}
     assert widths == {
-        "soft": (400, 40), "lung": (1500, -160), "brain": (80, 40), "bone": (1800, 400),
+        "soft-tissue": (400, 40), "lung": (1500, -160), "brain": (80, 40), "bone": (1800, 400),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64, np.int64])
 def test_apply_by_hand(dtype):
     hu = np.array([-2000, -160, 40, 240, 3000], dtype=dtype)
-    grey = CT_WINDOWS["soft"].apply(hu)
+    grey = CT_WINDOWS["soft-tissue"].apply(hu)
     assert grey.dtype == np.float32
     assert grey.tolist() == [0, 0, 127.5, 255, 255]
     assert hu[0] == -2000
@@ -82,17 +82,17 @@ def test_apply_by_hand(dtype):
 @pytest.mark.parametrize(
     ("scan", "box", "name"),
     [
-        (chest, None, "soft"),
+        (chest, None, "soft-tissue"),
         (chest, ((3, 14, 7), (21, 46, 26)), "lung"),  # one lung
-        (chest, ((4, 22, 27), (20, 38, 42)), "soft"),  # heart, lung in the corners
+        (chest, ((4, 22, 27), (20, 38, 42)), "soft-tissue"),  # heart, lung in the corners
         (chest, ((0, 48, 27), (23, 58, 37)), "bone"),  # spine
-        (chest, ((8, 4, 28), (16, 10, 36)), "soft"),  # muscle
-        (chest, ((0, 0, 0), (5, 3, 3)), "soft"),  # air alone
-        (head, None, "soft"),
+        (chest, ((8, 4, 28), (16, 10, 36)), "soft-tissue"),  # muscle
+        (chest, ((0, 0, 0), (5, 3, 3)), "soft-tissue"),  # air alone
+        (head, None, "soft-tissue"),
         (head, ((8, 38, 32), (16, 46, 40)), "brain"),  # bleeding
         (head, ((7, 26, 29), (17, 34, 35)), "brain"),  # ventricles
-        (chest, ((0, 51, 30), (23, 55, 34)), "soft"),  # the canal in it
-        (head, ((0, 4, 8), (23, 60, 56)), "soft"),  # the whole head
+        (chest, ((0, 51, 30), (23, 55, 34)), "soft-tissue"),  # the canal in it
+        (head, ((0, 4, 8), (23, 60, 56)), "soft-tissue"),  # the whole head
     ],
 )
 def test_auto_looks_into_the_box(scan, box, name):
@@ -111,30 +111,30 @@ def test_nodule_in_lung_gets_the_lung_window():
 def test_brain_needs_a_closed_and_wide_skull():
     box = Box((8, 38, 32), (16, 46, 40))
     cut = head()[:, :, :50]  # the skull of one side is outside the image
-    assert window_for(volume(cut), box=box).name == "soft"
+    assert window_for(volume(cut), box=box).name == "soft-tissue"
     opened = head()
     opened[:, 50:, 20:44] = 33
-    assert window_for(volume(opened), box=box).name == "soft"
+    assert window_for(volume(opened), box=box).name == "soft-tissue"
     fat = head()
     fat[:, 15:22] = np.where(fat[:, 15:22] < 200, -90, fat[:, 15:22])
-    assert window_for(volume(fat), box=box).name == "soft"
+    assert window_for(volume(fat), box=box).name == "soft-tissue"
     small = Volume(head(), (1.0, 0.5, 0.5))  # a canal of 20 mm, as in a spine
-    assert window_for(small, box=box).name == "soft"
+    assert window_for(small, box=box).name == "soft-tissue"
     flat = Volume(head(), (1.0, 0.5, 2.0))  # narrow one way is narrow
-    assert window_for(flat, box=box).name == "soft"
+    assert window_for(flat, box=box).name == "soft-tissue"
     touching = Box((8, 38, 32), (16, 55, 34))  # a twentieth of it is bone
-    assert window_for(volume(head()), box=touching).name == "soft"
+    assert window_for(volume(head()), box=touching).name == "soft-tissue"
 
 
 def test_what_counts_as_hounsfield():
     scan = chest()
-    assert window_for(volume(scan)).name == "soft"
+    assert window_for(volume(scan)).name == "soft-tissue"
     padded = np.where(scan < -990, -3024, scan)
-    assert window_for(volume(padded)).name == "soft"
+    assert window_for(volume(padded)).name == "soft-tissue"
     assert window_for(volume(scan, "MR")).name == "percentile"
     inside = scan.clip(-150)  # a crop without air says nothing; the modality does
     assert window_for(volume(inside)).name == "percentile"
-    assert window_for(volume(inside, "CT")).name == "soft"
+    assert window_for(volume(inside, "CT")).name == "soft-tissue"
     phase = np.random.default_rng(0).integers(-4096, 4096, GRID).astype(np.int16)
     assert window_for(volume(phase)).name == "percentile"
     assert window_for(volume((phase // 2).astype(np.int16))).name == "percentile"
@@ -176,7 +176,7 @@ def test_constant_images_become_black(value):
     constant = volume(np.full(GRID, value, np.int16))
     for window in ("auto", "percentile"):
         assert not window_for(constant, window).apply(constant.array).any()
-    assert window_for(constant, "soft").name == "soft"
+    assert window_for(constant, "soft-tissue").name == "soft-tissue"
 
 
 def test_sparse_stain_keeps_its_range():
@@ -191,7 +191,7 @@ def test_sparse_stain_keeps_its_range():
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        ("liver", "wanted one of auto, soft, lung, brain, bone, percentile, none"),
+        ("liver", "wanted one of auto, soft-tissue, lung, brain, bone, percentile, none"),
         ((3,), "a name or a pair"),
         ((3, "a"), "a name or a pair"),
         ((3, 3), "smaller first"),
@@ -208,8 +208,8 @@ def test_bad_windows_are_refused(window, message):
 
 def test_a_window_of_hounsfield_units_must_meet_the_values():
     tiny = volume(np.random.default_rng(0).random(GRID) - 900.0, "MR")
-    with pytest.raises(InputError, match="window soft shows -160 to 240"):
-        window_for(tiny, "soft")
+    with pytest.raises(InputError, match="window soft-tissue shows -160 to 240"):
+        window_for(tiny, "soft-tissue")
     assert window_for(volume(chest(), "MR"), "lung").name == "lung"
     with pytest.raises(InputError, match="outside the volume"):
         window_for(volume(chest()), box=Box((0, 0, 0), (24, 1, 1)))
@@ -321,7 +321,7 @@ def test_auto_on_public_cases():
                 names[ct_window_name(hu, spacing.tolist(), box)] += 1
         return dict(names)
 
-    assert count("CT_LIDC*", -1000, 400) == {"lung": 42, "soft": 4}
+    assert count("CT_LIDC*", -1000, 400) == {"lung": 42, "soft-tissue": 4}
     assert count("CT_LungDemo*", -910, 590) == {"lung": 3}
-    assert count("CT_OpenKBP*", -160, 240) == {"soft": 272, "bone": 1}
-    assert count("CT_IBSI_STS*", -160, 240) == {"soft": 42}
+    assert count("CT_OpenKBP*", -160, 240) == {"soft-tissue": 272, "bone": 1}
+    assert count("CT_IBSI_STS*", -160, 240) == {"soft-tissue": 42}

@@ -66,7 +66,7 @@ def test_intensities_are_those_of_preprocess(tmp_path: Path) -> None:
     root = write_nifti(tmp_path / "raw", "a")
     image = np.linspace(-1000, 1000, 960).reshape(12, 10, 8).astype(np.int16)
     nib.save(nib.Nifti1Image(image, AFFINE), root / "imagesTr" / "a_0000.nii.gz")
-    run(root, tmp_path / "out", PrepareOptions("ct", modality="CT", window="soft", val=0))
+    run(root, tmp_path / "out", PrepareOptions("ct", modality="CT", window="soft-tissue", val=0))
     found = load_case(read_manifest(tmp_path / "out")[0]).image
     wanted = np.clip((image.T.astype(float) + 160) / 400 * 255, 0, 255)
     np.testing.assert_allclose(found, np.rint(wanted), atol=1)
@@ -163,9 +163,12 @@ def test_folders_nrrd_and_dicom_are_read(tmp_path: Path) -> None:
     assert [case.name for case in report.cases] == ["one"]
     write_dicom(image.T, tmp_path / "dicom" / "one")
     report = prepare(
-        tmp_path / "dicom", tmp_path / "masks", tmp_path / "b", PrepareOptions("d", window="soft")
+        tmp_path / "dicom",
+        tmp_path / "masks",
+        tmp_path / "b",
+        PrepareOptions("d", window="soft-tissue"),
     )
-    assert [(case.modality, case.window) for case in report.cases] == [("CT", "soft")]
+    assert [(case.modality, case.window) for case in report.cases] == [("CT", "soft-tissue")]
     found = [load_case(read_manifest(tmp_path / name)[0]).labels for name in "ab"]
     assert np.array_equal(*found)
 

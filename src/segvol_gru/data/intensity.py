@@ -108,7 +108,7 @@ def is_shifted_ct(histogram: Histogram) -> bool:
 
 
 def ct_window_name(array: RealArray, spacing_mm: Sequence[float], box: Box | None) -> str:
-    """Choose 'lung', 'bone', 'brain' or 'soft' for raw CT by what lies in the box.
+    """Choose 'lung', 'bone', 'brain' or 'soft-tissue' for raw CT by what lies in the box.
 
     Fractions are of the voxels above -950 HU, since air outside the body says nothing:
 
@@ -120,11 +120,11 @@ def ct_window_name(array: RealArray, spacing_mm: Sequence[float], box: Box | Non
     3. 90 % between -20 and 100 HU, under 2 % bone, and a skull around -> 'brain'. All eight rays
        in the slice must meet bone through nothing but such voxels (at most 5 % others), 60 mm or
        more from bone to bone: no other place has no fat inside a ring of bone as wide.
-    4. Anything else, and no box -> 'soft'.
+    4. Anything else, and no box -> 'soft-tissue'.
 
     Tried on public cases whose HU were estimated from windowed copies: 42 of 46 nodules (LIDC)
     and three of three pairs of lungs got 'lung', 272 of 273 head-and-neck organs (OpenKBP) and
-    42 of 42 sarcomas 'soft'.
+    42 of 42 sarcomas 'soft-tissue'.
 
     Args:
         array: (D, H, W) HU.
@@ -132,20 +132,20 @@ def ct_window_name(array: RealArray, spacing_mm: Sequence[float], box: Box | Non
         box: the first box, inside the volume; None if there is none.
     """
     if box is None:
-        return "soft"
+        return "soft-tissue"
     inside = Histogram.of(
         array[tuple(slice(a, b + 1) for a, b in zip(box.lo, box.hi, strict=True))]
     )
     body = inside.share(AIR, math.inf)
     if body == 0:
-        return "soft"
+        return "soft-tissue"
     if inside.share(AIR, LUNG_MAX) >= 0.4 * body:
         return "lung"
     bone = inside.share(BONE_MIN, math.inf)
     if bone >= 0.35 * body:
         return "bone"
     brain = inside.share(*BRAIN) >= 0.9 * body and bone < 0.02 * body
-    return "brain" if brain and _in_skull(array, spacing_mm, box) else "soft"
+    return "brain" if brain and _in_skull(array, spacing_mm, box) else "soft-tissue"
 
 
 def _in_skull(array: RealArray, spacing_mm: Sequence[float], box: Box) -> bool:

@@ -33,7 +33,8 @@ class Window:
     Attributes:
         lo: the intensity that becomes 0.
         hi: the intensity that becomes 255.
-        name: how it was found: 'soft', 'lung', 'brain', 'bone', 'percentile', 'none', 'given'.
+        name: how it was found: 'soft-tissue', 'lung', 'brain', 'bone', 'percentile', 'none' or
+            'given'.
     """
 
     lo: float
@@ -57,7 +58,7 @@ class Window:
 
 AS_IT_IS = Window(0.0, 255.0, "none")
 CT_WINDOWS = {  # width and level: soft tissue 400/40, lung 1500/-160, brain 80/40, bone 1800/400
-    "soft": Window(-160.0, 240.0, "soft"),
+    "soft-tissue": Window(-160.0, 240.0, "soft-tissue"),
     "lung": Window(-910.0, 590.0, "lung"),
     "brain": Window(0.0, 80.0, "brain"),
     "bone": Window(-500.0, 1300.0, "bone"),
@@ -73,7 +74,7 @@ def window_for(
 
     Args:
         volume: the image.
-        window: 'soft', 'lung', 'brain' or 'bone' for CT in Hounsfield units; 'percentile';
+        window: 'soft-tissue', 'lung', 'brain' or 'bone' for CT in Hounsfield units; 'percentile';
             'none' for an image that is 0..255 already; two intensities (lo, hi); or 'auto':
             uint8, and other types that reach from 0 or more to 100..255, are left as they are;
             raw CT (modality 'CT', or values that look like Hounsfield units while the modality

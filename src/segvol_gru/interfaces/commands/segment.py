@@ -27,15 +27,7 @@ if TYPE_CHECKING:
     from segvol_gru.session.session import Session
     from segvol_gru.volume import Volume
 
-WINDOWS = {
-    "auto": "auto",
-    "soft-tissue": "soft",
-    "lung": "lung",
-    "brain": "brain",
-    "bone": "bone",
-    "percentile": "percentile",
-    "none": "none",
-}
+WINDOWS = ("auto", "soft-tissue", "lung", "brain", "bone", "percentile", "none")
 IMAGE = typer.Argument(help="NIfTI, NRRD, MHA, competition .npz, or a DICOM folder.")
 OUT = typer.Option(help="Mask to write, on the image's grid.")
 BOX = typer.Option(help="Two corners z0,y0,x0,z1,y1,x1, both inclusive.")
@@ -127,14 +119,14 @@ def segment(
         chosen,
         device=device,
         corrector=corrector,
-        window=WINDOWS[window],
+        window=window,
         journal=journal,
         watch=None if bar is None else _watch(bar),
     ) as live:
         with bar or nullcontext():
             drawn = _play(live, given, typed)
         console.out.print(drawn)
-        _write(live, outputs, WINDOWS[window])
+        _write(live, outputs, window)
 
 
 @dataclass(frozen=True, slots=True)

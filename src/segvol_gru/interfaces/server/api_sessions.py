@@ -29,7 +29,7 @@ from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
 
 FileFormat = Literal["nii", "nii.gz", "nrrd", "mha"]
-WindowName = Literal["auto", "soft", "lung", "brain", "bone", "percentile", "none"]
+WindowName = Literal["auto", "soft-tissue", "lung", "brain", "bone", "percentile", "none"]
 Row = Annotated[list[Number], Field(min_length=4, max_length=4)]
 
 
