@@ -66,7 +66,9 @@ def serve(
     with _listen(host, port) as listening:
         service = _service(store, index, limits, (model, corrector, device))
         app = make_app(service, Gate(api_key, hosts, limits.max_upload_bytes))
-        _announce(host, listening.getsockname()[1], local, api_key is not None)
+        _announce(_reachable(host, allow_host), listening.getsockname()[1], local)
+        if not local and api_key is None:
+            console.refuse(f"whoever reaches this server can use it; set {KEY_VARIABLE}.")
         config = uvicorn.Config(
             app, access_log=False, log_level="warning", timeout_graceful_shutdown=5
         )
@@ -122,18 +124,18 @@ def _licence(model: str) -> str:
     return found[0] if found else "unknown"
 
 
-def _announce(host: str, port: int, local: bool, has_key: bool) -> None:
+def _reachable(host: str, names: list[str] | None) -> str:
+    """What others type to reach a server that listens on `host`."""
+    if host in ("0.0.0.0", "::"):
+        return names[0] if names else socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _announce(name: str, port: int, local: bool) -> None:
     """Say where the server is, exactly as it is to be typed."""
-    shown = f"[{host}]" if ":" in host else host
-    reachable = socket.gethostname() if host in ("0.0.0.0", "::") else shown
-    print_line = console.out.print
-    print_line(f"segvol-gru serves http://{reachable}:{port}/", soft_wrap=True, highlight=False)
+    lines = [f"segvol-gru serves http://{name}:{port}/"]
     if local:
-        user = os.environ.get("USER", "USER")
-        print_line(
-            f"from another machine: ssh -L {port}:{shown}:{port} {user}@{socket.gethostname()}",
-            soft_wrap=True,
-            highlight=False,
-        )
-    elif not has_key:
-        console.refuse(f"anyone on the network can use this server; set {KEY_VARIABLE}.")
+        to = f"{os.environ.get('USER', 'USER')}@{socket.gethostname()}"
+        lines.append(f"from another machine: ssh -L {port}:{name}:{port} {to}")
+    for line in lines:
+        console.out.print(line, soft_wrap=True, highlight=False)

@@ -1,0 +1,230 @@
+"""The service without HTTP: one thread at a time, clocks, hang-ups, the index, leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import tiny_model, tiny_volume
+
+from segvol_gru.errors import InputError
+from segvol_gru.interfaces.server.index import Index, Row, key_of
+from segvol_gru.interfaces.server.limits import Limits
+from segvol_gru.interfaces.server.refusals import Full, Unknown, Unopened
+from segvol_gru.interfaces.server.service import Service
+from segvol_gru.session.session import Session
+
+MODEL = tiny_model()
+BOX = ((3, 4, 4), (8, 13, 12))
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def running(store: Path, clock: Clock | None = None, **limits: Any) -> AsyncIterator[Service]:
+    store.mkdir(exist_ok=True)
+    index = Index(f"sqlite:///{store / 'index.db'}")
+    service = Service(
+        MODEL, store / "journals", index, Limits(**limits), clock=clock or time.monotonic
+    )
+    yield service
+    await service.close()
+
+
+async def begun(service: Service, seed: int = 0) -> str:
+    token = await service.claim("api")
+    await service.load(token, tiny_volume(seed))
+    return token
+
+
+def test_prompts_of_all_sessions_take_turns_in_one_thread(tmp_path: Path) -> None:
+    threads: set[str] = set()
+    inside = 0
+
+    def say(session: Session) -> None:
+        nonlocal inside
+        inside += 1
+        assert inside == 1
+        threads.add(threading.current_thread().name)
+        session.box(*BOX)
+        inside -= 1
+
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            tokens = [await begun(service, seed) for seed in range(3)]
+            await asyncio.gather(*(service.prompt(token, say) for token in tokens * 3))
+
+    asyncio.run(play())
+    assert len(threads) == 1
+
+
+def test_the_loop_and_other_sessions_go_on_during_a_long_prompt(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            slow, other = await begun(service), await begun(service, 1)
+            free = threading.Event()
+            prompt = asyncio.create_task(service.prompt(slow, lambda _: free.wait(20)))
+            mask = await service.ask(other, lambda session: session.mask)
+            assert not mask.any()
+            assert await service.remaining_s(slow, alive=True) > 0
+            assert not prompt.done()
+            free.set()
+            assert await prompt
+
+    asyncio.run(play())
+
+
+def test_a_client_that_hangs_up_does_not_let_another_one_in_too_early(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+            free, order = threading.Event(), []
+
+            def first(session: Session) -> None:
+                free.wait(20)
+                order.append("first")
+                session.box(*BOX)
+
+            task = asyncio.create_task(service.prompt(token, first))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            second = asyncio.create_task(service.ask(token, lambda _: order.append("second")))
+            await asyncio.sleep(0.05)
+            free.set()
+            await second
+            assert order == ["first", "second"]
+            assert await service.ask(token, lambda session: session.cursor) == 1
+
+    asyncio.run(play())
+
+
+def test_two_clocks_run_for_a_viewer_and_one_for_programs(tmp_path: Path) -> None:
+    async def play() -> None:
+        clock = Clock()
+        async with running(tmp_path, clock, idle_s=100, liveness_s=10) as service:
+            program, viewer = await begun(service), await service.claim("viewer")
+            clock.now = 9
+            assert await service.remaining_s(viewer, alive=True) == 91
+            clock.now = 18
+            await service.reap()
+            assert service.open_sessions == 2
+            clock.now = 20
+            await service.reap()
+            assert service.open_sessions == 1
+            assert await service.remaining_s(viewer, alive=True) == 0
+            assert await service.remaining_s(program, alive=False) == 80
+            clock.now = 100
+            await service.reap()
+            assert (service.open_sessions, service.open_bytes) == (0, 0)
+            assert await service.ask(program, lambda session: session.cursor) == 0
+            assert service.open_sessions == 1
+
+    asyncio.run(play())
+
+
+def test_what_nobody_comes_back_to_is_deleted(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path, idle_s=0.01, keep_s=0.02) as service:
+            token = await begun(service)
+            left = tmp_path / "journals" / "left by a killed upload"
+            left.mkdir()
+            os.utime(left, (0, 0))
+            fresh = tmp_path / "journals" / "being written"
+            fresh.mkdir()
+            await asyncio.sleep(0.05)
+            await service.reap()
+            await asyncio.sleep(0.05)
+            await service.reap()
+            assert list((tmp_path / "journals").iterdir()) == [fresh]
+            with pytest.raises(Unknown):
+                await service.ask(token, lambda session: session.cursor)
+
+    asyncio.run(play())
+
+
+def test_another_image_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+            await service.prompt(token, lambda session: session.box(*BOX))
+            await service.load(token, tiny_volume(1))
+            array = await service.ask(token, lambda session: session.volume.array)
+            np.testing.assert_array_equal(array, tiny_volume(1).array)
+            assert await service.ask(token, lambda session: session.history) == ()
+            assert len(list((tmp_path / "journals").iterdir())) == 1
+            with pytest.raises(InputError, match="window"):
+                await service.load(token, tiny_volume(2), "foggy")
+            array = await service.ask(token, lambda session: session.volume.array)
+            np.testing.assert_array_equal(array, tiny_volume(1).array)
+            assert service.open_bytes == array.nbytes
+
+    asyncio.run(play())
+
+
+def test_a_damaged_journal_is_a_refusal_without_a_folder_of_this_machine(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+        [folder] = (tmp_path / "journals").iterdir()
+        (folder / "session.json").write_text("{}")
+        async with running(tmp_path) as service:
+            with pytest.raises(Unopened) as refused:
+                await service.ask(token, lambda session: session.mask)
+            assert str(tmp_path) not in str(refused.value)
+            await service.release(token)
+            assert not folder.exists()
+
+    asyncio.run(play())
+
+
+def test_places_are_counted_and_a_session_without_an_image_says_so(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path, max_sessions=1) as service:
+            token = await service.claim("api")
+            with pytest.raises(InputError, match="no image yet"):
+                await service.ask(token, lambda session: session.mask)
+            with pytest.raises(Full, match="try again in 10 s"):
+                await service.claim("api")
+            await service.release(token)
+            await service.release(token)
+            assert await service.claim("api")
+
+    asyncio.run(play())
+
+
+def test_the_index_holds_no_id_that_could_be_used(tmp_path: Path) -> None:
+    index = Index(f"sqlite:///{tmp_path / 'index.db'}")
+    index.add(Row(key_of("secret"), "api", None, 0))
+    index.add(Row(key_of("secret"), "viewer", None, 7))  # who comes second changes nothing
+    index.move(key_of("secret"), "folder", 12)
+    assert index.find(key_of("secret")) == Row(key_of("secret"), "api", "folder", 12)
+    assert index.find("secret") is None
+    assert (index.totals(), index.journals()) == ((1, 12), {"folder"})
+    assert index.stale(60.0) == []
+    index.remove(key_of("secret"))
+    index.close()
+    assert b"secret" not in (tmp_path / "index.db").read_bytes()
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan")])
+def test_limits_are_positive(bad: float) -> None:
+    with pytest.raises(InputError, match="idle_s"):
+        Limits(idle_s=bad)
