@@ -71,7 +71,7 @@ class AnyUse(RuleBasedStateMachine):
             assert mask[at] == positive
             self._said(mask)
 
-    @rule(threshold=st.integers(5, 59))
+    @rule(threshold=st.integers(5, 58))
     def start(self, threshold: int) -> None:
         given = VOLUME.array > threshold
         mask = self.session.start(given)
