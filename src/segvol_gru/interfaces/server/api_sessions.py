@@ -73,7 +73,7 @@ async def begin_with_file(
     channel: Annotated[int | None, Query(ge=0, le=2**31)] = None,
     frame: Annotated[int | None, Query(alias="time", ge=0, le=2**31)] = None,
     modality: str | None = None,
-    window: WindowName = "auto",
+    window: str = "auto",
 ) -> SessionInfo:
     """Begin a session with an image file, which is the body."""
     body = await body_of(request)

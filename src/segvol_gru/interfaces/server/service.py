@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.server.index import Index, Kind, Row, key_of
@@ -26,6 +23,7 @@ from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.server.metrics import Metrics
 from segvol_gru.interfaces.server.places import Clock, Place
 from segvol_gru.interfaces.server.refusals import Full, Unknown, Unopened
+from segvol_gru.interfaces.server.shelf import Shelf
 from segvol_gru.interfaces.wire_nninteractive import Dialect
 from segvol_gru.pipeline import Model
 from segvol_gru.session.engine import WindowChoice
@@ -34,9 +32,7 @@ from segvol_gru.volume import Volume
 
 T = TypeVar("T")
 THREADS = 4  # beside the worker: uploads and downloads of a few users at a time
-ORPHAN_S = 3600.0  # a folder that no session has for so long was left by a killed process
 TOKEN_BYTES = 24
-WARM_SIDE = 32
 
 
 class Service:
@@ -60,17 +56,15 @@ class Service:
         licence: str = "unknown",
         clock: Clock = time.monotonic,
     ) -> None:
-        self.model = model
         self.limits = limits or Limits()
         self.licence = licence
         self.metrics = Metrics()
-        self._device = next(model.base.parameters()).device.type
-        self._store, self._index, self._clock = store, index, clock
+        self._shelf = Shelf(store, model, self.limits.undo_memory_mb)
+        self._index, self._clock = index, clock
         self._places: dict[str, Place] = {}
         self._worker = ThreadPoolExecutor(1, "prompts")
         self._files = ThreadPoolExecutor(THREADS, "files")
         self._running: set[asyncio.Task[Any]] = set()
-        store.mkdir(parents=True, exist_ok=True)
 
     # Sessions -----------------------------------------------------------------------------
 
@@ -123,7 +117,7 @@ class Service:
             await self._make_room(seats=0, n_bytes=n_bytes - before)
             place.bytes = n_bytes
             try:
-                fresh = await self._off(self._begin, volume, window, name)
+                fresh = await self._off(self._shelf.begin, volume, window, name)
             except InputError:
                 place.bytes = before
                 raise
@@ -132,7 +126,7 @@ class Service:
             if place.session is not None:
                 await self._off(place.session.close)
             place.session, place.dialect = fresh, None
-            await self._off(self._discard, old)
+            await self._off(self._shelf.discard, old)
 
         await self._locked(token, change)
 
@@ -194,9 +188,9 @@ class Service:
         if place is not None:
             async with place.lock:
                 await self._give_up(place)
-            await self._off(self._discard, place.journal)
+            await self._off(self._shelf.discard, place.journal)
         elif row is not None:
-            await self._off(self._discard, row.journal)
+            await self._off(self._shelf.discard, row.journal)
 
     async def has_image(self, token: str) -> bool | None:
         """Whether a session has an image; None if there is no such session."""
@@ -207,7 +201,7 @@ class Service:
 
     async def warm_up(self) -> None:
         """Run the networks once, so that the first user does not wait for their set-up."""
-        await self._off(self._first_prompt, on=self._worker)
+        await self._off(self._shelf.warm_up, on=self._worker)
 
     @property
     def open_sessions(self) -> int:
@@ -225,8 +219,8 @@ class Service:
         for row in await self._off(self._index.stale, self.limits.keep_s):
             if row.key not in self._places:
                 await self._off(self._index.remove, row.key)
-                await self._off(self._discard, row.journal)
-        await self._off(self._sweep)
+                await self._off(self._shelf.discard, row.journal)
+        await self._off(self._shelf.sweep, await self._off(self._index.journals))
 
     async def close(self) -> None:
         """Close every session; all of them can be taken up again by another service."""
@@ -276,31 +270,13 @@ class Service:
         if not task.cancelled():
             task.exception()  # of a client that hung up: nobody else looks at it
 
-    def _begin(self, volume: Volume, window: WindowChoice, name: str) -> Session:
-        return Session(
-            volume,
-            self.model,
-            device=self._device,
-            window=window,
-            journal=self._store / name,
-            undo_memory_mb=self.limits.undo_memory_mb,
-        )
-
-    def _resume(self, name: str) -> Session:
-        return Session.resume(
-            self._store / name,
-            self.model,
-            device=self._device,
-            undo_memory_mb=self.limits.undo_memory_mb,
-        )
-
     async def _opened(self, place: Place) -> Session:
         """The session of a place whose lock is held."""
         if place.journal is None:
             raise InputError("there is no image yet; upload one first.")
         if place.session is None:
             try:
-                place.session = await self._off(self._resume, place.journal)
+                place.session = await self._off(self._shelf.resume, place.journal)
             except InputError as error:
                 raise Unopened(f"the session cannot be opened: {error}") from None
             await self._off(self._index.touch, place.key)
@@ -312,7 +288,7 @@ class Service:
         try:
             return await loop.run_in_executor(on or self._files, do, *args)
         except InputError as error:  # its sentence goes to users: no folders of this machine
-            raise InputError(str(error).replace(str(self._store), "the store")) from None
+            raise InputError(str(error).replace(str(self._shelf.folder), "the store")) from None
 
     async def _row(self, token: str) -> Row:
         row = await self._off(self._index.find, key_of(token))
@@ -365,20 +341,3 @@ class Service:
         if session is not None:
             await self._off(session.close)
         await self._off(self._index.touch, place.key)
-
-    def _first_prompt(self) -> None:
-        volume = Volume(np.arange(WARM_SIDE**3).reshape((WARM_SIDE,) * 3), (1.0, 1.0, 1.0))
-        with Session(volume, self.model, device=self._device) as session:
-            session.click((WARM_SIDE // 2,) * 3)
-
-    def _discard(self, journal: str | None) -> None:
-        if journal is not None:
-            shutil.rmtree(self._store / journal, ignore_errors=True)
-
-    def _sweep(self) -> None:
-        """Delete folders that no session has: what a process killed in an upload left."""
-        known = self._index.journals()
-        for folder in self._store.iterdir():
-            old = folder.is_dir() and time.time() - folder.stat().st_mtime > ORPHAN_S
-            if old and folder.name not in known:
-                self._discard(folder.name)
