@@ -118,11 +118,11 @@ def _large(
     digest: Hash,
 ) -> LargeBase:
     """SegVol; everything that its answers depend on goes into the digest."""
-    network = load_segvol(path)
-    vector = None
-    if text is not None:
-        name, source = text
-        vector = text_vector(name, Path(source), network.text_encoder, network.config.width)
+    name, source = (None, None) if text is None else (text[0], Path(text[1]))
+    tower = source is not None and source.suffix != ".safetensors"
+    network, vector = load_segvol(path, text=tower), None
+    if name is not None and source is not None:
+        vector = text_vector(name, source, network.text_encoder, network.config.width)
         digest.update(vector.numpy().tobytes())
     network.text_encoder = None  # 63 M parameters that have said all they had to say
     with path.open("rb") as file:

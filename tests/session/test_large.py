@@ -317,6 +317,8 @@ def test_options_that_do_not_go_together(volume: Volume, model: Model, files: Pa
         load_model(files, weights=weights)
     with pytest.raises(InputError, match="wanted one of"):
         load_model(files, base="huge")
+    with pytest.raises(InputError, match="no text tower"):
+        load_model(files, base="segvol", weights=weights, text=("liver", files / "merges.txt"))
     with pytest.raises(InputError, match="text and compat"):
         load_model(files, compat=True)
     with pytest.raises(InputError, match="brings its own base"):
