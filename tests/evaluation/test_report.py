@@ -18,7 +18,7 @@ from segvol_gru.evaluation.protocol import evaluate
 from segvol_gru.evaluation.records import Record
 from segvol_gru.evaluation.report import gallery, write_report
 from segvol_gru.evaluation.runs import Run, difference, set_means, shared_tasks
-from segvol_gru.evaluation.tables import iteration_table, modality_table
+from segvol_gru.evaluation.tables import failure_table, iteration_table, modality_table
 from segvol_gru.evaluation.tasks import Options, thinned
 from segvol_gru.evaluation.traits import HARD, read_traits, size_bin, traits_of
 
@@ -105,6 +105,20 @@ def test_traits_by_hand(tmp_path):
     assert [size_bin(record("a", 0.5, voxels=n)) for n in (999, 1000, 10**6)] == [
         *("under 1,000", "1,000 to 10,000", "100,000 and more"),
     ]
+
+
+def test_the_hardest_group_is_named():
+    ours = run(
+        "field",
+        *(record(n, 0.9, voxels=9000) for n in "ab"),
+        record("c", 0.3, voxels=9000, modality="PET"),
+        record("d", 0.6),
+    )
+    table = failure_table(ours, {})
+    assert "Hardest: PET, DSC 0.300 after five clicks; none of these: 0.900." in table.note
+    assert [row[1] for row in table.rows] == [1, 0, 1, 0, 0, 2]
+    assert table.rows[0][-1] == 100
+    assert "Hardest" not in failure_table(run("field", record("a", 0.5)), {}).note
 
 
 def test_thinning_spreads_over_the_set(tmp_path):

@@ -28,6 +28,7 @@ Cell = str | int | float
 MODALITIES = {"CT": "CT", "MR": "MRI", "Microscopy": "Microscopy", "PET": "PET", "US": "Ultrasound"}
 ITERATIONS = ("Initial prompt", "First", "Second", "Third", "Fourth", "Fifth")
 PAIRED = ("dsc_1", "dsc_3", "dsc_5", "dsc_auc", "nsd_5", "harmful_share")
+PLAIN = "none of these"
 LOST = 0.5  # a structure below this DSC after the last click counts as lost
 
 
@@ -159,7 +160,7 @@ def failure_table(run: Run, traits: dict[Key, Traits]) -> Table:
     records = list(run.tasks.values())
     rows: list[tuple[Cell, ...]] = []
     groups: list[tuple[str, Test]] = list(HARD.items())
-    groups.append(("none of these", lambda r, t: not any(test(r, t) for test in HARD.values())))
+    groups.append((PLAIN, lambda r, t: not any(test(r, t) for test in HARD.values())))
     for name, test in groups:
         mine = [r for r in records if test(r, traits.get(r.key))]
         mean = task_means(mine)
@@ -176,7 +177,18 @@ def failure_table(run: Run, traits: dict[Key, Traits]) -> Table:
         )
     head = ("structures", "tasks", "DSC box", "DSC 1", "DSC 5", "NSD 5", "harmful %", "lost %")
     note = f"Means over tasks; lost: DSC under {LOST} after the last click. Groups overlap."
+    note += _hardest(rows)
     return Table("failures", f"What fails most ({run.name})", note, head, tuple(rows))
+
+
+def _hardest(rows: Sequence[tuple[Cell, ...]]) -> str:
+    """Which group ends lowest, beside the structures of no group, in a sentence."""
+    final = {str(row[0]): float(row[4]) for row in rows if row[1]}
+    plain = final.pop(PLAIN, np.nan)
+    if not final or np.isnan(plain):
+        return ""
+    worst = min(final, key=lambda name: final[name])
+    return f" Hardest: {worst}, DSC {final[worst]:.3f} after five clicks; {PLAIN}: {plain:.3f}."
 
 
 def error_table(runs: Sequence[Run]) -> Table:

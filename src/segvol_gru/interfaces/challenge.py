@@ -109,10 +109,13 @@ def replay(engine: Engine, k: int, boxes: Sequence[Box], clicks: Rounds) -> Fiel
 
 def _yielded(engine: Engine, step: Step, rivals: Sequence[Click]) -> Step:
     """Give up the places that other classes have claimed, where the mask holds them."""
+    if not rivals:
+        return step
+    mask = canvas(step.state, engine.volume.shape)
     for rival in rivals:
-        mask = canvas(step.state, engine.volume.shape)
         inside = tuple(a - o for a, o in zip(rival.at, mask.region.lo, strict=True))
         held = all(0 <= a < n for a, n in zip(inside, mask.region.size, strict=True))
         if held and bool(mask.logits[inside] > 0):
             step = engine.click(step, Click(rival.at, positive=False))
+            mask = canvas(step.state, engine.volume.shape)
     return step
