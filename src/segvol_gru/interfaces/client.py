@@ -36,7 +36,14 @@ from segvol_gru.interfaces.wire import (
 )
 from segvol_gru.interfaces.wire_arrays import MEDIA, pack, unpack
 from segvol_gru.prompts import Box, Click, Index
-from segvol_gru.session.asked import Frame, Point, asked_mask
+from segvol_gru.session.asked import (
+    Frame,
+    Point,
+    asked_box,
+    asked_click,
+    asked_mask,
+    asked_value,
+)
 from segvol_gru.volume import Volume
 
 TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
@@ -134,20 +141,20 @@ class RemoteSession:
 
     def box(self, lo: Point, hi: Point, *, frame: Frame = "voxel", lift: bool = True) -> BoolArray:
         """See `Session.box`."""
-        ask = BoxAsk(lo=_triple(lo, "lo"), hi=_triple(hi, "hi"), frame=frame, lift=lift)
-        return self._mask("POST", "/box", ask.model_dump())
+        return self.prompt(asked_box(self.volume, lo, hi, frame, lift))
 
     def click(self, at: Point, positive: bool = True, *, frame: Frame = "voxel") -> BoolArray:
         """See `Session.click`."""
-        ask = ClickAsk(at=_triple(at, "at"), positive=bool(positive), frame=frame)
-        return self._mask("POST", "/click", ask.model_dump())
+        return self.prompt(asked_click(self.volume, at, positive, frame))
 
     def prompt(self, prompt: Box | Click) -> BoolArray:
         """See `Session.prompt`."""
-        if isinstance(prompt, Click):
-            return self.click(prompt.at, prompt.positive)
-        ask = BoxAsk(lo=prompt.lo, hi=prompt.hi, tight=prompt.tight)
-        return self._mask("POST", "/box", ask.model_dump())
+        asked = asked_value(self.volume, prompt)
+        if isinstance(asked, Click):
+            click = ClickAsk(at=asked.at, positive=asked.positive)
+            return self._mask("POST", "/click", click.model_dump())
+        box = BoxAsk(lo=asked.lo, hi=asked.hi, tight=asked.tight)
+        return self._mask("POST", "/box", box.model_dump())
 
     def start(self, mask: ArrayLike) -> BoolArray:
         """See `Session.start`."""
@@ -302,14 +309,3 @@ def _connection(server: str, api_key: str | None) -> httpx.Client:
 
 def _path(session: str) -> str:
     return f"{API}/sessions/{urllib.parse.quote(session, safe='')}"
-
-
-def _triple(point: Point, name: str) -> tuple[float, float, float]:
-    """Three numbers; whether they lie in the volume is for the server to say."""
-    try:
-        a, b, c = (float(value) for value in point)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {point!r}, wanted three numbers.") from None
-    if not np.isfinite((a, b, c)).all():
-        raise InputError(f"{name} is {point!r}, wanted three finite numbers.")
-    return a, b, c

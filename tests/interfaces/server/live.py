@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvicorn
 from tiny import tiny_model
 
@@ -19,15 +20,30 @@ from segvol_gru.interfaces.server.index import Index
 from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.server.service import Service
 
-WAIT_S = 30.0
+WAIT_S = 60.0
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @contextmanager
-def serving(store: Path, limits: Limits | None = None, gate: Gate | None = None) -> Iterator[str]:
+def serving(
+    store: Path,
+    limits: Limits | None = None,
+    gate: Gate | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[str]:
     """A server on a store, in a thread of this process; yields its address."""
     store.mkdir(parents=True, exist_ok=True)
     index = Index(f"sqlite:///{store / 'index.db'}")
-    service = Service(tiny_model(), store / "journals", index, limits)
+    service = Service(tiny_model(), store / "journals", index, limits, clock=clock)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(make_app(service, gate), access_log=False, log_level="warning")
     server = uvicorn.Server(config)
@@ -47,3 +63,13 @@ def until(ready: Callable[[], Any]) -> None:
     while not ready():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def get(address: str, **request: Any) -> httpx.Response:
+    """As httpx, but patient: tests run on busy machines."""
+    return httpx.get(address, timeout=WAIT_S, **request)
+
+
+def post(address: str, **request: Any) -> httpx.Response:
+    """The same."""
+    return httpx.post(address, timeout=WAIT_S, **request)

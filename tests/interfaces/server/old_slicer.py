@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from live import post
 from numpy.typing import NDArray
 
 
@@ -43,7 +44,7 @@ class OldSlicer:
         return self.mask(self.post("add_bbox_interaction", body))
 
     def post(self, path: str, body: object) -> httpx.Response:
-        return httpx.post(f"{self._address}/{path}", json=body)
+        return post(f"{self._address}/{path}", json=body)
 
     def mask(self, reply: httpx.Response) -> NDArray[np.bool_]:
         assert reply.status_code == 200
@@ -55,4 +56,4 @@ class OldSlicer:
         self, path: str, name: str, data: bytes, headers: dict[str, str] | None = None
     ) -> httpx.Response:
         files = {"file": (name, data, "application/octet-stream")}
-        return httpx.post(f"{self._address}/{path}", files=files, headers=headers)
+        return post(f"{self._address}/{path}", files=files, headers=headers)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import nibabel as nib
 import numpy as np
 import pytest
-from live import serving
+from live import Clock, get, post, serving
 from tiny import SHAPE, tiny_model, tiny_volume
 
 from segvol_gru.data.io import read_mask
@@ -22,7 +20,7 @@ from segvol_gru.interfaces.client import RemoteSession, ServerError
 from segvol_gru.interfaces.server.guard import LOOPBACK, Gate
 from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.wire import API, Seed, SessionLike
-from segvol_gru.interfaces.wire_arrays import pack
+from segvol_gru.interfaces.wire_arrays import pack, unpack
 from segvol_gru.prompts import Box, Click
 from segvol_gru.session.session import Session
 
@@ -94,6 +92,29 @@ def test_a_remote_session_is_a_session(local: Session, remote: RemoteSession) ->
     assert remote.history[1:] == local.history[1:]
 
 
+def test_other_programs_may_use_millimetres_and_slices(
+    local: Session, remote: RemoteSession, address: str
+) -> None:
+    path = f"{address}{API}/sessions/{remote.id}"
+    low, high = (tiny_volume().to_world(corner).tolist() for corner in BOX)
+    for ask, expected in (
+        ({"lo": low, "hi": high, "frame": "ras"}, local.box(*BOX)),
+        ({"lo": [6, 4, 4], "hi": [6, 13, 12]}, local.box((6, 4, 4), (6, 13, 12))),
+        (
+            {"lo": [6, 4, 4], "hi": [6, 13, 12], "lift": False},
+            local.box((6, 4, 4), (6, 13, 12), lift=False),
+        ),
+    ):
+        sent = post(f"{path}/box", json=ask)
+        np.testing.assert_array_equal(unpack(sent.content, 10**6)[0], expected)
+    at = tiny_volume().to_world((6, 9, 8)).tolist()
+    sent = post(f"{path}/click", json={"at": at, "positive": False, "frame": "ras"})
+    np.testing.assert_array_equal(
+        unpack(sent.content, 10**6)[0], local.click((6, 9, 8), positive=False)
+    )
+    assert post(f"{path}/click", json={"at": [99, 1, 1]}).status_code == 400
+
+
 def test_a_session_saved_from_afar_opens_here(remote: RemoteSession, tmp_path: Path) -> None:
     mask = remote.box(*BOX)
     remote.save(tmp_path / "case.session")
@@ -120,6 +141,8 @@ def test_joining_goes_on_with_the_same_session(remote: RemoteSession, address: s
         (lambda s: s.click((99, 1, 1)), "outside the volume"),
         (lambda s: s.click((float("nan"), 1, 1)), "finite"),
         (lambda s: s.click((1, 1)), "three numbers"),
+        (lambda s: s.click((1, 1, 1), positive=1), "wanted True"),
+        (lambda s: s.prompt("box"), "wanted a Box or a Click"),
         (lambda s: s.undo(), "no step to undo"),
         (lambda s: s.redo(), "no step to redo"),
         (lambda s: s.jump(7), "step 7"),
@@ -140,16 +163,16 @@ def test_a_refused_prompt_is_an_input_error_near_and_far(
 
 
 def test_an_image_file_is_taken_and_given_back(address: str, image: Path, tmp_path: Path) -> None:
-    begun = httpx.post(
+    begun = post(
         f"{address}{API}/sessions/file", params={"format": "nii.gz"}, content=image.read_bytes()
     )
     assert begun.status_code == 201, begun.text
     path = f"{address}{API}/sessions/{begun.json()['id']}"
     assert begun.json()["shape"] == [22, 26, 30]
     box = {"lo": [5, 5, 5], "hi": [14, 14, 14]}
-    assert httpx.post(f"{path}/box", json=box).status_code == 200
+    assert post(f"{path}/box", json=box).status_code == 200
     for what in ("mask", "labels", "probability"):
-        sent = httpx.get(f"{path}/export", params={"what": what, "format": "nii.gz"})
+        sent = get(f"{path}/export", params={"what": what, "format": "nii.gz"})
         (tmp_path / f"{what}.nii.gz").write_bytes(sent.content)
         given = nib.load(tmp_path / f"{what}.nii.gz")
         np.testing.assert_array_equal(given.affine, nib.load(image).affine)
@@ -161,7 +184,7 @@ def test_a_damaged_file_is_refused_without_a_path_of_this_machine(
     address: str, content: bytes
 ) -> None:
     for kind in ("nii", "nii.gz", "nrrd", "mha"):
-        said = httpx.post(f"{address}{API}/sessions/file", params={"format": kind}, content=content)
+        said = post(f"{address}{API}/sessions/file", params={"format": kind}, content=content)
         assert said.status_code == 400, said.text
         assert "/" not in said.json()["detail"].replace("n/a", "")
 
@@ -186,9 +209,9 @@ def test_a_damaged_file_is_refused_without_a_path_of_this_machine(
     ],
 )
 def test_a_damaged_array_is_refused(address: str, body: bytes) -> None:
-    said = httpx.post(f"{address}{API}/sessions", content=body)
+    said = post(f"{address}{API}/sessions", content=body)
     assert said.status_code == 400, said.text
-    assert httpx.get(f"{address}/health").json()["sessions"] == 0
+    assert get(f"{address}/health").json()["sessions"] == 0
 
 
 @pytest.mark.parametrize(
@@ -203,33 +226,31 @@ def test_a_damaged_array_is_refused(address: str, body: bytes) -> None:
 def test_a_request_of_another_form_is_422_with_a_sentence(
     remote: RemoteSession, address: str, ask: object
 ) -> None:
-    said = httpx.post(f"{address}{API}/sessions/{remote.id}/box", json=ask)
+    said = post(f"{address}{API}/sessions/{remote.id}/box", json=ask)
     assert said.status_code == 422
     assert isinstance(said.json()["detail"], str)
     not_a_number = b'{"lo": [NaN, 1, 1], "hi": [1e999, 1, 1]}'
     headers = {"Content-Type": "application/json"}
-    said = httpx.post(
-        f"{address}{API}/sessions/{remote.id}/box", content=not_a_number, headers=headers
-    )
+    said = post(f"{address}{API}/sessions/{remote.id}/box", content=not_a_number, headers=headers)
     assert said.status_code == 422
 
 
 def test_what_is_too_large_is_refused(tmp_path: Path) -> None:
     limits = Limits(max_upload_bytes=5000)
     with serving(tmp_path, limits, Gate(max_upload_bytes=5000)) as address:
-        assert httpx.post(f"{address}{API}/sessions", content=bytes(6000)).status_code == 413
+        assert post(f"{address}{API}/sessions", content=bytes(6000)).status_code == 413
         pieces = iter([bytes(3000)] * 3)
-        assert httpx.post(f"{address}{API}/sessions", content=pieces).status_code == 413
-        said = httpx.post(f"{address}/set_do_autozoom", json={"do_autozoom": "y" * 2_000_000})
+        assert post(f"{address}{API}/sessions", content=pieces).status_code == 413
+        said = post(f"{address}/set_do_autozoom", json={"do_autozoom": "y" * 2_000_000})
         assert said.status_code == 413
         zeros = pack(np.zeros((99, 99, 99), np.uint8), {"spacing": [1, 1, 1]}, image=False)
-        assert httpx.post(f"{address}{API}/sessions", content=zeros).status_code == 400
+        assert post(f"{address}{API}/sessions", content=zeros).status_code == 400
 
 
 def test_a_key_is_asked_for_where_there_is_one(tmp_path: Path) -> None:
     with serving(tmp_path, gate=Gate(api_key="sesame")) as address:
-        assert httpx.get(f"{address}/health").status_code == 200
-        assert httpx.get(f"{address}/metrics").status_code == 401
+        assert get(f"{address}/health").status_code == 200
+        assert get(f"{address}/metrics").status_code == 401
         with pytest.raises(ServerError, match="API key"):
             RemoteSession(tiny_volume(), address, api_key="Sesame")
         with RemoteSession(tiny_volume(), address, api_key="sesame") as session:
@@ -238,7 +259,7 @@ def test_a_key_is_asked_for_where_there_is_one(tmp_path: Path) -> None:
 
 def test_pages_of_other_sites_are_kept_out(address: str) -> None:
     def status(**headers: str) -> int:
-        return httpx.get(f"{address}/health", headers=headers).status_code
+        return get(f"{address}/health", headers=headers).status_code
 
     assert status(Origin=address) == 200
     assert status(Origin="http://evil.example") == 403
@@ -249,19 +270,23 @@ def test_pages_of_other_sites_are_kept_out(address: str) -> None:
 
 
 def test_sessions_that_lapse_give_their_place_and_come_back(tmp_path: Path) -> None:
-    with serving(tmp_path, Limits(max_sessions=1, idle_s=0.3)) as address:
-        with RemoteSession(tiny_volume(), address) as first:
-            mask = first.box(*BOX)
-            with pytest.raises(ServerError, match="HTTP 503"):
-                RemoteSession(tiny_volume(1), address)
-            time.sleep(0.4)
-            with RemoteSession(tiny_volume(1), address) as second:
-                other = second.box(*BOX)
-                time.sleep(0.4)
-                np.testing.assert_array_equal(first.mask, mask)
-                time.sleep(0.4)
-                np.testing.assert_array_equal(second.mask, other)
-        assert httpx.get(f"{address}/health").json()["sessions"] == 1
+    clock = Clock()
+    with (
+        serving(tmp_path, Limits(max_sessions=1, idle_s=100), clock=clock) as address,
+        RemoteSession(tiny_volume(), address) as first,
+    ):
+        mask = first.box(*BOX)
+        clock.now = 99
+        with pytest.raises(ServerError, match="HTTP 503"):
+            RemoteSession(tiny_volume(1), address)
+        clock.now = 100
+        with RemoteSession(tiny_volume(1), address) as second:
+            other = second.box(*BOX)
+            clock.now = 200
+            np.testing.assert_array_equal(first.mask, mask)
+            clock.now = 300
+            np.testing.assert_array_equal(second.mask, other)
+        assert get(f"{address}/health").json()["sessions"] == 1
 
 
 def test_memory_is_capped(tmp_path: Path) -> None:
@@ -271,7 +296,7 @@ def test_memory_is_capped(tmp_path: Path) -> None:
     ):
         with pytest.raises(ServerError, match="HTTP 503"):
             RemoteSession(tiny_volume(1), address)
-        assert httpx.get(f"{address}/health").json()["sessions"] == 1
+        assert get(f"{address}/health").json()["sessions"] == 1
 
 
 def test_the_disk_is_capped(tmp_path: Path) -> None:
@@ -306,13 +331,13 @@ def test_users_side_by_side_do_not_mix(address: str) -> None:
     for user in users:
         user.start()
     while any(user.is_alive() for user in users):
-        assert httpx.get(f"{address}/health", timeout=60).status_code == 200
+        assert get(f"{address}/health").status_code == 200
     assert wrong == []
 
 
 def test_metrics_name_routes_and_never_sessions(remote: RemoteSession, address: str) -> None:
     remote.box(*BOX)
-    text = httpx.get(f"{address}/metrics").text
+    text = get(f"{address}/metrics").text
     assert f'route="{API}/sessions/{{session}}/box",status="200"}} 1' in text
     assert "segvol_gru_prompt_seconds_count 1" in text
     assert "segvol_gru_sessions_open 1" in text

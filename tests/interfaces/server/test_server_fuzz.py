@@ -7,12 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from live import serving
+from live import get, post, serving
 from schemathesis import GenerationMode
 from tiny import tiny_volume
 
@@ -31,7 +30,7 @@ class Target:
         self._session, self._lease = "", ""
 
     def session(self) -> str:
-        known = httpx.get(f"{self.address}{API}/sessions/{self._session or 'none'}/lease")
+        known = get(f"{self.address}{API}/sessions/{self._session or 'none'}/lease")
         if known.status_code == 404:
             with RemoteSession(tiny_volume(), self.address) as session:
                 self._session = session.id
@@ -39,8 +38,8 @@ class Target:
 
     def lease(self) -> str:
         headers = {"X-Lease-Token": self._lease or "none"}
-        if httpx.get(f"{self.address}/lease_status", headers=headers).status_code == 410:
-            self._lease = httpx.post(f"{self.address}/claim").json()["lease_token"]
+        if get(f"{self.address}/lease_status", headers=headers).status_code == 410:
+            self._lease = post(f"{self.address}/claim").json()["lease_token"]
         return self._lease
 
 

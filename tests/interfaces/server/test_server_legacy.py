@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import httpx
 import numpy as np
 import pytest
+from live import post
 from old_slicer import OldSlicer
 from tiny import SHAPE, tiny_model, tiny_volume
 
@@ -62,14 +62,14 @@ def test_strokes_are_refused_with_a_sentence_that_is_shown(slicer: OldSlicer) ->
     "data", [b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|O', }"]
 )
 def test_a_damaged_image_is_refused(address: str, data: bytes) -> None:
-    said = httpx.post(f"{address}/legacy/alice/upload_image", files={"file": ("v.npy", data)})
+    said = post(f"{address}/legacy/alice/upload_image", files={"file": ("v.npy", data)})
     assert "no usable .npy" in said.json()["message"]
 
 
 def test_an_array_that_claims_too_much_is_refused(address: str) -> None:
     head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999, 99999, 99999), }"
     data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
-    said = httpx.post(f"{address}/legacy/alice/upload_image", files={"file": ("v.npy", data)})
+    said = post(f"{address}/legacy/alice/upload_image", files={"file": ("v.npy", data)})
     assert "no usable .npy" in said.json()["message"]
 
 
@@ -82,6 +82,6 @@ def test_an_old_client_at_the_new_address_is_told_where_to_go(address: str) -> N
 
 
 def test_a_new_client_at_the_old_address_is_told_where_to_go(address: str) -> None:
-    said = httpx.post(f"{address}/legacy/alice/claim")
+    said = post(f"{address}/legacy/alice/claim")
     assert said.status_code == 409
     assert said.json()["detail"].endswith(f"newer viewers connect to {address}/")

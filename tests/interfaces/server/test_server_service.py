@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from live import Clock
 from tiny import tiny_model, tiny_volume
 
 from segvol_gru.errors import InputError
@@ -24,16 +25,6 @@ from segvol_gru.session.session import Session
 
 MODEL = tiny_model()
 BOX = ((3, 4, 4), (8, 13, 12))
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @asynccontextmanager

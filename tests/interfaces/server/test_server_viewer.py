@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from live import serving
+from live import post, serving
 from nnInteractive.inference.remote import (
     ServerAtCapacityError,
     SessionExpiredError,
@@ -206,7 +206,7 @@ def test_a_full_server_says_when_to_come_back(tmp_path: Path) -> None:
         with pytest.raises(ServerAtCapacityError):
             Viewer(address)
         gc.collect()
-        reply = httpx.post(f"{address}/claim")
+        reply = post(f"{address}/claim")
         assert (reply.status_code, reply.headers["Retry-After"]) == (503, "10")
         live.close()
         Viewer(address).close()
