@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from segvol_gru.interfaces.cli import app
+from segvol_gru.pretrained import load_model, save_network
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
@@ -89,3 +92,20 @@ def test_nothing_to_report_on(data: Path, tmp_path: Path) -> None:
     )
     assert code == 2
     assert "base.safetensors" in said
+
+
+def test_results_of_other_weights_are_not_gone_on_with(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    (other / "field.safetensors").unlink()
+    model = load_model(tiny_model)
+    with torch.no_grad():
+        next(model.corrector.parameters()).add_(1)
+    corrector = model.corrector
+    save_network(other / "field.safetensors", corrector, corrector.config.to_dict(), "# other\n")
+    assert run("report", data, "--out", out, "--model", tiny_model, "--only", "field")[0] == 0
+    code, _, said = run("report", data, "--out", out, "--model", other, "--only", "field")
+    assert code == 2
+    assert "other settings (model)" in said

@@ -11,29 +11,34 @@ from segvol_gru.evaluation.trial import SegmenterFactory
 from segvol_gru.interfaces.measured import SessionSegmenter
 from segvol_gru.interfaces.measured_segvol import SegVolSegmenter
 
+Named = tuple[SegmenterFactory, str]
+DIGITS = 12  # of a digest in a name
+
 
 def ours(
     model: str, corrector: str, device: str, *, forget: bool = False, shuffle: bool = False
-) -> SegmenterFactory:
+) -> Named:
     """Our networks; the arguments are those of `SessionSegmenter`.
+
+    The name holds the weights' digest, so that results of other weights are never gone on with.
 
     Raises:
         InputError: the weights cannot be used.
     """
     factory = partial(SessionSegmenter, model, corrector, device, forget, shuffle)
-    factory()  # a worker that fails to begin could not say why
-    return factory
+    digest = factory().digest[:DIGITS]  # fails here: a worker could not say why
+    return factory, " ".join([corrector, *["forget"] * forget, *["shuffle"] * shuffle, digest])
 
 
-def segvol(weights: Path, model: str, corrector: str, device: str) -> SegmenterFactory:
+def segvol(weights: Path, model: str, corrector: str, device: str) -> Named:
     """SegVol; the arguments are those of `SegVolSegmenter`.
 
     Raises:
         InputError: the weights cannot be used.
     """
     factory = partial(SegVolSegmenter, weights, model, corrector, device)
-    factory()
-    return factory
+    digest = factory().digest[:DIGITS]
+    return factory, f"segvol {corrector} {digest}"
 
 
 def named(
@@ -44,7 +49,7 @@ def named(
     *,
     forget: bool = False,
     shuffle: bool = False,
-) -> tuple[SegmenterFactory, str]:
+) -> Named:
     """What the options of `evaluate` ask for, and its name.
 
     Args:
@@ -62,8 +67,7 @@ def named(
     if weights is not None:
         if foreign is not None or forget or shuffle:
             raise InputError("--segvol goes with a corrector of ours, not with other models.")
-        return segvol(weights, model, corrector, device), f"segvol {model} {corrector}"
+        return segvol(weights, model, corrector, device)
     if foreign is not None:
         return foreign, model
-    name = " ".join([model, corrector, *["forget"] * forget, *["shuffle"] * shuffle])
-    return ours(model, corrector, device, forget=forget, shuffle=shuffle), name
+    return ours(model, corrector, device, forget=forget, shuffle=shuffle)

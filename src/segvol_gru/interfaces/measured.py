@@ -46,6 +46,11 @@ class SessionSegmenter:
         self._device = device
         self._session: Session | None = None
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return self._model.digest
+
     def start(
         self,
         array: NDArray[np.uint8],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from segvol_gru.interfaces.measured import SessionSegmenter
 from segvol_gru.prompts import Box, Click
 from segvol_gru.session.engine import pick_device
 
+CHUNK = 2**24  # bytes hashed at once
 Spacing = tuple[float, float, float]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -39,6 +41,13 @@ class SegVolSegmenter:
         if corrector not in ("none", "reprompt"):
             self._ours = SessionSegmenter(model, corrector, device)
         self._array: Image | None = None
+        whole = hashlib.sha256()
+        with weights.open("rb") as stream:
+            while part := stream.read(CHUNK):
+                whole.update(part)
+        if self._ours is not None:
+            whole.update(self._ours.digest.encode())
+        self.digest = whole.hexdigest()
 
     def start(
         self,

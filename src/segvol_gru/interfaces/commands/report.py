@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from segvol_gru.evaluation.runs import Run
     from segvol_gru.evaluation.tasks import Options
     from segvol_gru.evaluation.trial import SegmenterFactory
+    from segvol_gru.interfaces.factories import Named
 
-    Factories = dict[str, Callable[[], SegmenterFactory]]
+    Factories = dict[str, Callable[[], Named]]
 
 
 def report(
@@ -71,7 +72,7 @@ def report(
     if not any(run.tasks for run in runs):
         raise InputError("nothing was measured: " + " ".join(r.reason for r in runs if r.reason))
     runs.sort(key=lambda run: not run.tasks)  # what the page is about comes first
-    page = _write(data, out, options, runs, factories[runs[0].name]())
+    page = _write(data, out, options, runs, factories[runs[0].name]()[0])
     console.out.print(f"wrote {page}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -108,17 +109,17 @@ def _factories(model: str, weights: Path | None, commands: Sequence[str], device
         for corrector in ("none", "reprompt", "field"):
             found[f"segvol-{corrector}"] = partial(segvol, weights, model, corrector, device)
     for name, baseline in BASELINES.items():
-        found[name] = partial(_same, baseline)
+        found[name] = partial(_same, baseline, name)
     for text in commands:
         name, _, words = text.partition("=")
         if not name or name in found or not words:
             raise InputError(f"command is {text!r}, wanted a new NAME=words.")
-        found[name] = partial(_same, partial(FolderCommand, words))
+        found[name] = partial(_same, partial(FolderCommand, words), words)
     return found
 
 
-def _same(factory: SegmenterFactory) -> SegmenterFactory:
-    return factory
+def _same(factory: SegmenterFactory, name: str) -> Named:
+    return factory, name
 
 
 def _chosen(factories: Factories, only: Sequence[str]) -> Factories:
@@ -128,16 +129,14 @@ def _chosen(factories: Factories, only: Sequence[str]) -> Factories:
     return {name: make for name, make in factories.items() if not only or name in only}
 
 
-def _run(
-    name: str, make: Callable[[], SegmenterFactory], data: Path, out: Path, options: Options
-) -> Run:
+def _run(name: str, make: Callable[[], Named], data: Path, out: Path, options: Options) -> Run:
     """Run one model, or say why not; a refusal stops no other model."""
     from segvol_gru.evaluation.protocol import evaluate
     from segvol_gru.evaluation.runs import Run
 
     folder = out / "runs" / name
     try:
-        factory = make()
+        factory, identity = make()
     except InputError as error:
         console.refuse(f"{name}: {error}")
         return Run(name, {}, reason=str(error))
@@ -148,7 +147,7 @@ def _run(
             factory,
             folder,
             options,
-            model=name,
+            model=identity,
             watch=lambda done, total: bar.update(task, completed=done, total=total),
         )
     return Run.read(name, folder)
