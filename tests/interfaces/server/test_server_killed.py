@@ -26,7 +26,7 @@ from segvol_gru.session.session import Session
 USERS = 8
 BOX = ((3, 4, 4), (8, 13, 12))
 CLICKS = tuple(((2 + n % 8, 3 + n, 4), n % 2 == 0) for n in range(10))
-STOP_S = 30
+STOP_S = 120  # it takes a second or two; test machines may be busy
 
 
 @contextmanager
@@ -46,7 +46,10 @@ def program(store: Path, model: Path) -> Iterator[tuple[subprocess.Popen[str], s
         yield process, first.split()[-1]
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=STOP_S)
+        try:
+            process.communicate(timeout=STOP_S)
+        finally:
+            process.kill()  # nothing to do if it has ended
 
 
 def masks_alone(model: Path, seed: int) -> list[NDArray[np.bool_]]:
