@@ -151,6 +151,12 @@ def test_a_cell_that_another_point_wrote_does_not_attract():
     assert offset_gradient(wanted, z_logit)[2] < offset_gradient(wanted, z_logit, (3,))[2] < 0
 
 
+def test_a_point_leaves_a_shared_cell_more_easily():
+    wanted, z_logit = [1.0, 1.0, -1.0, -1.0, 1.0], torch.full((1,), -4.0)
+    alone = offset_gradient(wanted, z_logit, fraction=0.3)[2]
+    assert offset_gradient(wanted, z_logit, (2,), fraction=0.3)[2] < alone < 0
+
+
 def test_padding_gets_no_gradient():
     offset = torch.zeros(1, 2, 3, requires_grad=True)
     p_prob = torch.full((1, 2), 0.7, requires_grad=True)
