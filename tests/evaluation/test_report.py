@@ -183,7 +183,7 @@ def test_a_page_that_needs_nothing_else(tmp_path):
     runs = [Run.read("fill", tmp_path / "fill"), Run("<big>", {}, reason="weights are missing")]
     traits = read_traits(tmp_path / "data", "val", tmp_path / "traits.json")
     path = write_report(tmp_path, "A & B", ["One fact."], runs, traits, lambda r: PNG)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     parser = Page()
     parser.feed(text)
     assert parser.open == []
@@ -195,7 +195,7 @@ def test_a_page_that_needs_nothing_else(tmp_path):
     assert "weights are missing" in text
     assert "gone" in text
     assert "Failures by name (2)" in text
-    content = json.loads((tmp_path / "report.json").read_text())
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     names = {table["name"] for table in content["tables"]}
     assert names == {p.stem for p in (tmp_path / "tables").glob("*.csv")}
     with (tmp_path / "tasks.csv").open() as stream:

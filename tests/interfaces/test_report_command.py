@@ -53,13 +53,13 @@ def test_every_model_and_baseline(tiny_model: Path, data: Path, tmp_path: Path) 
         *("field", "reprompt", "none", "forget", "shuffle"),
         *("box", "brush", "random-walker", "geodesic", "region-growing"),
     }
-    content = json.loads((out / "report.json").read_text())
+    content = json.loads((out / "report.json").read_text(encoding="utf-8"))
     tables = {table["name"]: table for table in content["tables"]}
     errors = tables["errors"]["rows"]
     assert ["paper", "-", "-"] in [row[:3] for row in errors]
     assert {row[1] for row in errors if row[0] == "brush"} == {"b", "c"}
     assert len([p for p in (out / "gallery").iterdir() if p.suffix == ".png"]) == 1
-    assert "data:image/png" in (out / "report.html").read_text()
+    assert "data:image/png" in (out / "report.html").read_text(encoding="utf-8")
     rows = {p: p.read_bytes() for p in out.glob("runs/*/rows-0.jsonl")}
     code, _, _ = run("report", data, "--out", out, "--model", tiny_model)
     assert code == 0
@@ -77,7 +77,7 @@ def test_some_models_and_a_command(tiny_model: Path, data: Path, tmp_path: Path)
         *("--only", "mine", "--command", words, "--start", "none"),
     )
     assert code == 0
-    assert "no-such-program" in (out / "report.html").read_text()
+    assert "no-such-program" in (out / "report.html").read_text(encoding="utf-8")
     code, _, said = run("report", data, "--out", out, "--only", "nnn")
     assert code == 2
     assert "nnn" in said
