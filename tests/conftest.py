@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +13,9 @@ from segvol_gru.pipeline import Model
 from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
 
-# Tests compare bits with servers and killed processes of one thread; sums over two round otherwise.
+# Tests compare bits with those of programs they start, and sums over two threads round otherwise.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the programs that tests start
 
 
 @pytest.fixture(scope="session")
