@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from segvol_gru.base.compact import CompactBase, CompactConfig
 from segvol_gru.correct.field import FieldConfig, FieldCorrector
@@ -30,10 +31,12 @@ from segvol_gru.data.dataset import Case, LoadedCase, with_tasks
 from segvol_gru.data.phantoms import phantom_image, phantom_labels
 from segvol_gru.data.shards import StoredCase, open_shards
 from segvol_gru.data.shards_pack import pack
+from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.draw import ExampleConfig
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.loop import fit
+from segvol_gru.training.memory import keep_memory
 from segvol_gru.training.rounds import Rounds, RoundsConfig
 from segvol_gru.training.watch import Row
 
@@ -90,6 +93,24 @@ def packed(cases: list[LoadedCase]) -> list[StoredCase]:
     return open_shards(Path(folder.name) / "shards")
 
 
+def multiply_adds(part: CompactBase | FieldCorrector, cells: int) -> int:
+    """Of one call on one region: the convolutions, which are all but a hundredth of the work."""
+    image = torch.zeros(1, 1, cells, cells, cells)
+    prompts = CellPrompts(
+        torch.zeros(1, 1, 3),
+        torch.ones(1, 1, dtype=torch.int64),
+        torch.full((1, 6), torch.nan),
+        torch.zeros(1),
+        torch.ones(1, 3),
+    )
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        if isinstance(part, FieldCorrector):
+            part.correct(image, image, part.initial_memory(1), prompts)
+        else:
+            part(image, image, prompts)
+    return counter.get_total_flops() // 2
+
+
 def example_ms(data: Examples, count: int = 24) -> float:
     """Mean time of drawing one example, in this process."""
     before = time.perf_counter()
@@ -107,6 +128,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    keep_memory()
     base = CompactBase(CompactConfig(cells=asked.cells))
     field = FieldCorrector(FieldConfig(cells=asked.cells))
     weights = tuple(float(i == ROUNDS) for i in range(ROUNDS + 1))
@@ -126,17 +148,16 @@ def main() -> None:
         fit(model, data, config, Path(out), fabric, workers=asked.workers, watchers=(times,))
     seconds, waits = times.after(WARM)
     step, wait = statistics.median(seconds), sum(waits) / sum(seconds)
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"{parameters:,} parameters, {asked.cells}^3 cells, batch {BATCH}, {ROUNDS} rounds")
+    print(f"{asked.cells}^3 cells, batch {BATCH}, {ROUNDS} rounds")
+    for name, part in (("base", base), ("field corrector", field)):
+        count = sum(p.numel() for p in part.parameters())
+        print(f"{name}: {count:,} parameters, {multiply_adds(part, asked.cells):,} multiply-adds")
     print(f"{asked.threads} threads, {asked.workers} loading processes, {asked.device}")
     print(f"one example drawn: {drawn:.0f} ms from memory, {stored:.0f} ms from a shard")
-    print(
-        f"one step: {step:.2f} s (median of {asked.steps}; {min(seconds):.2f}-{max(seconds):.2f})"
-    )
+    spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
+    print(f"one step: {step:.2f} s (median of {asked.steps}, {spread})")
     print(f"regions per second: {BATCH / step:.2f} (bar {BAR_REGIONS} at 64 cells)")
-    print(
-        f"share of the time waiting for examples: {100 * wait:.1f} % (bar {100 * BAR_WAIT:.0f} %)"
-    )
+    print(f"waiting for examples: {100 * wait:.1f} % of the time (bar {100 * BAR_WAIT:.0f} %)")
 
 
 if __name__ == "__main__":

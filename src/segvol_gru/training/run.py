@@ -13,6 +13,7 @@ from segvol_gru.training.cases import chosen_cases, facts, open_cases
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.examples import Examples, TrainingCase
 from segvol_gru.training.loop import Outcome, Validate, fit
+from segvol_gru.training.memory import keep_memory
 from segvol_gru.training.networks import program
 from segvol_gru.training.ranks import make_fabric
 from segvol_gru.training.recipe import Recipe, keep_recipe
@@ -58,6 +59,7 @@ def train(
         InputError: data, start or out cannot be used.
         KeyboardInterrupt: it was stopped from outside; the same call goes on with it.
     """
+    keep_memory()
     rows = chosen_cases(recipe, data)
     model = program(recipe, start)
     fabric = make_fabric(accelerator, devices, recipe.precision)
