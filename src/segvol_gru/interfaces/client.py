@@ -10,18 +10,16 @@ The server keeps a session for days after its last use, also across its own rest
 
 from __future__ import annotations
 
-import os
 import urllib.parse
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segvol_gru.data.files import whole_file
-from segvol_gru.errors import InputError
+from segvol_gru.interfaces.connection import Connection, ServerError
 from segvol_gru.interfaces.wire import (
     API,
     BoolArray,
@@ -34,7 +32,7 @@ from segvol_gru.interfaces.wire import (
     Suggestion,
     heard,
 )
-from segvol_gru.interfaces.wire_arrays import MEDIA, pack, unpack
+from segvol_gru.interfaces.wire_arrays import pack, unpack
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.session.asked import (
     Frame,
@@ -46,15 +44,8 @@ from segvol_gru.session.asked import (
 )
 from segvol_gru.volume import Volume
 
-TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
-"""Seconds; a CPU that serves several users may take a while for a large volume."""
-KEY_VARIABLE = "SEGVOL_GRU_API_KEY"
+__all__ = ["RemoteSession", "ServerError"]
 LARGEST = 2**36  # bytes of an array that a server may claim to send
-CLOSED = "the session is closed; begin or join one."
-
-
-class ServerError(RuntimeError):
-    """The server has no place, does not know the session, or cannot be reached."""
 
 
 class RemoteSession:
@@ -79,7 +70,7 @@ class RemoteSession:
         api_key: str | None = None,
         window: str | tuple[float, float] = "auto",
     ) -> None:
-        self._http = _connection(server, api_key)
+        self._server = Connection(server, api_key)
         about = {
             "affine": volume.affine.tolist(),
             "modality": volume.modality,
@@ -87,14 +78,14 @@ class RemoteSession:
         }
         try:
             sent = pack(volume.array, about, image=True)
-            reply = self._send("POST", f"{API}/sessions", sent)
+            reply = self._server.send("POST", f"{API}/sessions", sent)
         except BaseException:
-            self._http.close()
+            self._server.close()
             raise
         self._set_up(reply, volume)
 
-    def _set_up(self, reply: httpx.Response, volume: Volume) -> None:
-        self.id = SessionInfo.model_validate_json(reply.content).id
+    def _set_up(self, reply: bytes, volume: Volume) -> None:
+        self.id = SessionInfo.model_validate_json(reply).id
         self.volume = volume
         self._path = _path(self.id)
 
@@ -111,12 +102,12 @@ class RemoteSession:
             ServerError: there is no such session.
         """
         self = cls.__new__(cls)
-        self._http = _connection(server, api_key)
+        self._server = Connection(server, api_key)
         try:
-            reply = self._send("GET", _path(session))
-            array, text = unpack(self._send("GET", f"{_path(session)}/image").content, LARGEST)
+            reply = self._server.send("GET", _path(session))
+            array, text = unpack(self._server.send("GET", f"{_path(session)}/image"), LARGEST)
         except BaseException:
-            self._http.close()
+            self._server.close()
             raise
         volume = Volume(array, affine=text["affine"], modality=text["modality"])
         self._set_up(reply, volume)
@@ -124,12 +115,12 @@ class RemoteSession:
 
     def end(self) -> None:
         """Delete the session on the server, and close."""
-        self._send("DELETE", self._path)
+        self._server.send("DELETE", self._path)
         self.close()
 
     def close(self) -> None:
         """Let go of the connection; the session stays on the server, see `join`."""
-        self._http.close()
+        self._server.close()
 
     def __enter__(self) -> Self:
         return self
@@ -152,30 +143,30 @@ class RemoteSession:
         asked = asked_value(self.volume, prompt)
         if isinstance(asked, Click):
             click = ClickAsk(at=asked.at, positive=asked.positive)
-            return self._mask("POST", "/click", click.model_dump())
+            return self._array("POST", "/click", click.model_dump())
         box = BoxAsk(lo=asked.lo, hi=asked.hi, tight=asked.tight)
-        return self._mask("POST", "/box", box.model_dump())
+        return self._array("POST", "/box", box.model_dump())
 
     def start(self, mask: ArrayLike) -> BoolArray:
         """See `Session.start`."""
         array, _ = asked_mask(self.volume, mask)
-        return self._mask("POST", "/start", pack(array, image=False))
+        return self._array("POST", "/start", pack(array, image=False))
 
     def reset(self) -> BoolArray:
         """See `Session.reset`."""
-        return self._mask("POST", "/reset")
+        return self._array("POST", "/reset")
 
     def undo(self) -> BoolArray:
         """See `Session.undo`."""
-        return self._mask("POST", "/undo")
+        return self._array("POST", "/undo")
 
     def redo(self) -> BoolArray:
         """See `Session.redo`."""
-        return self._mask("POST", "/redo")
+        return self._array("POST", "/redo")
 
     def jump(self, step: int) -> BoolArray:
         """See `Session.jump`."""
-        return self._mask("POST", "/jump", StepAsk(step=step).model_dump())
+        return self._array("POST", "/jump", StepAsk(step=step).model_dump())
 
     # What is known ------------------------------------------------------------------------
 
@@ -218,11 +209,11 @@ class RemoteSession:
     @property
     def mask(self) -> BoolArray:
         """See `Session.mask`."""
-        return self._mask("GET", "/mask")
+        return self._array("GET", "/mask")
 
     def mask_of(self, name: str) -> BoolArray:
         """See `Session.mask_of`."""
-        return self._mask("GET", f"/mask?name={urllib.parse.quote(name, safe='')}")
+        return self._array("GET", f"/mask?name={urllib.parse.quote(name, safe='')}")
 
     def label_map(self) -> NDArray[Any]:
         """See `Session.label_map`."""
@@ -235,76 +226,39 @@ class RemoteSession:
 
     def suggest(self) -> Index | None:
         """See `Session.suggest`."""
-        reply = self._send("GET", f"{self._path}/suggest")
-        return Suggestion.model_validate_json(reply.content).at
+        reply = self._server.send("GET", f"{self._path}/suggest")
+        return Suggestion.model_validate_json(reply).at
 
     def add_object(self, name: str) -> None:
         """See `Session.add_object`."""
-        self._send("POST", f"{self._path}/objects", NameAsk(name=name).model_dump())
+        self._server.send("POST", f"{self._path}/objects", NameAsk(name=name).model_dump())
 
     def select(self, name: str) -> None:
         """See `Session.select`."""
-        self._send("POST", f"{self._path}/objects/select", NameAsk(name=name).model_dump())
+        self._server.send("POST", f"{self._path}/objects/select", NameAsk(name=name).model_dump())
 
     def rename_object(self, name: str, to: str) -> None:
         """See `Session.rename_object`."""
         ask = RenameAsk(name=name, to=to)
-        self._send("POST", f"{self._path}/objects/rename", ask.model_dump())
+        self._server.send("POST", f"{self._path}/objects/rename", ask.model_dump())
 
     def remove_object(self, name: str) -> None:
         """See `Session.remove_object`."""
-        self._send("POST", f"{self._path}/objects/remove", NameAsk(name=name).model_dump())
+        self._server.send("POST", f"{self._path}/objects/remove", NameAsk(name=name).model_dump())
 
     def save(self, path: str | PathLike[str]) -> None:
         """See `Session.save`: the server makes the file, this machine keeps it."""
-        whole = self._send("GET", f"{self._path}/file").content
+        whole = self._server.send("GET", f"{self._path}/file")
         with whole_file(Path(path)) as fresh:
             fresh.write_bytes(whole)
 
     # How ----------------------------------------------------------------------------------
 
     def _info(self) -> SessionInfo:
-        return SessionInfo.model_validate_json(self._send("GET", self._path).content)
-
-    def _mask(self, method: str, path: str, body: object = None) -> BoolArray:
-        return self._array(method, path, body)
+        return SessionInfo.model_validate_json(self._server.send("GET", self._path))
 
     def _array(self, method: str, path: str, body: object = None) -> NDArray[Any]:
-        return unpack(self._send(method, f"{self._path}{path}", body).content, LARGEST)[0]
-
-    def _send(self, method: str, path: str, body: object = None) -> httpx.Response:
-        """One request; `InputError` for what the user said, `ServerError` for the rest."""
-        if self._http.is_closed:
-            raise ServerError(CLOSED)
-        try:
-            if isinstance(body, bytes):
-                headers = {"Content-Type": MEDIA}
-                reply = self._http.request(method, path, content=body, headers=headers)
-            else:
-                reply = self._http.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            where = self._http.base_url
-            raise ServerError(f"no answer from {where} ({error}); is the server running?") from None
-        if reply.is_success:
-            return reply
-        raise _refused(reply)
-
-
-def _refused(reply: httpx.Response) -> Exception:
-    try:
-        sentence = str(reply.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        sentence = "this is no server of segvol-gru."
-    if reply.status_code in (400, 422):
-        return InputError(sentence)
-    return ServerError(f"{sentence} (HTTP {reply.status_code})")
-
-
-def _connection(server: str, api_key: str | None) -> httpx.Client:
-    base = server if "//" in server else f"http://{server}"
-    key = api_key or os.environ.get(KEY_VARIABLE)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.Client(base_url=base.rstrip("/"), headers=headers, timeout=TIMEOUT)
+        return unpack(self._server.send(method, f"{self._path}{path}", body), LARGEST)[0]
 
 
 def _path(session: str) -> str:
