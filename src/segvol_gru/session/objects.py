@@ -51,6 +51,26 @@ class Objects:
             return np.zeros(self._shape, dtype=np.bool_)
         return result.paint(self._ledger.blobs, self._shape)
 
+    def mask_at(self, step: int) -> BoolArray:
+        """The current object's mask as it is at a step of its history; the cursor stays.
+
+        Args:
+            step: how many entries of `history` count, undone ones included; 0 is empty.
+
+        Returns:
+            (D, H, W) bool.
+
+        Raises:
+            InputError: there is no such step.
+        """
+        events = self._current.events
+        if not 0 <= step <= len(events):
+            raise InputError(f"step is {step}, wanted 0 to {len(events)}.")
+        result = events[step - 1].result if step else None
+        if result is None:
+            return np.zeros(self._shape, dtype=np.bool_)
+        return result.paint(self._ledger.blobs, self._shape)
+
     def label_map(self) -> NDArray[Any]:
         """All objects in one (D, H, W) array of unsigned integers; see `labels`.
 

@@ -62,7 +62,7 @@ async def begin(request: Request, service: Served) -> SessionInfo:
             array, about.spacing, affine=about.affine, modality=about.modality
         ), about.window
 
-    return await _begun(service, *await service.read(read))
+    return await begun(service, *await service.read(read))
 
 
 @router.post("/sessions/file", status_code=201, openapi_extra=TAKES_BYTES)
@@ -88,7 +88,7 @@ async def begin_with_file(
                 raise InputError(str(error).replace(f"{folder}/", "")) from None
 
     volume = await service.read(read)
-    return await _begun(service, volume, window)
+    return await begun(service, volume, window)
 
 
 @router.get("/sessions/{session}")
@@ -126,7 +126,8 @@ def describe(token: str, live: Session) -> SessionInfo:
     )
 
 
-async def _begun(service: Service, volume: Volume, window: WindowChoice) -> SessionInfo:
+async def begun(service: Service, volume: Volume, window: WindowChoice) -> SessionInfo:
+    """A new session with an image; nothing is left of it if the image is refused."""
     token = await service.claim("api")
     try:
         await service.load(token, volume, window)

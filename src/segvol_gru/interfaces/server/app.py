@@ -13,22 +13,22 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from segvol_gru.errors import InputError
-from segvol_gru.interfaces.server import api_arrays, api_prompts, api_sessions, legacy, viewer
+from segvol_gru.interfaces.server import (
+    api_arrays,
+    api_demo,
+    api_prompts,
+    api_sessions,
+    api_view,
+    legacy,
+    viewer,
+)
 from segvol_gru.interfaces.server.answers import Served, problem, refusal
 from segvol_gru.interfaces.server.guard import Gate, Guard
+from segvol_gru.interfaces.server.page import page_routes, read_page
 from segvol_gru.interfaces.server.refusals import Refusal
 from segvol_gru.interfaces.server.service import Service
 
 REAP_S = 5.0
-WELCOME = """segvol-gru {version}: interactive segmentation of 3-D medical images.
-
-3D Slicer (SlicerNNInteractive 1.0 or later), napari-nninteractive: server address {base}
-older SlicerNNInteractive: server address {base}legacy/YOUR-NAME
-Python: segvol_gru.interfaces.client.RemoteSession(volume, "{base}")
-any other program: {base}openapi.json
-
-Research software, not a medical device. Licence of the weights: {licence}
-"""
 
 
 def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
@@ -61,16 +61,18 @@ def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
     app.add_exception_handler(InputError, _refuse_input)
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_form)
-    app.add_api_route("/", _welcome, tags=["server"], response_class=PlainTextResponse)
     app.add_api_route("/health", _health, tags=["server"])
     app.add_api_route("/healthz", _health, tags=["nnInteractive clients"])
     app.add_api_route("/metrics", _metrics, tags=["server"], response_class=PlainTextResponse)
     for router in (
+        page_routes(read_page()),
         api_sessions.router,
         api_prompts.prompts,
         api_prompts.objects,
         api_arrays.arrays,
         api_arrays.advice,
+        api_view.views,
+        api_demo.demo,
         viewer.router,
         legacy.router,
     ):
@@ -83,14 +85,6 @@ async def _reap(service: Service) -> None:
     while True:
         await asyncio.sleep(min(REAP_S, service.limits.liveness_s))
         await service.reap()
-
-
-async def _welcome(request: Request, service: Served) -> PlainTextResponse:
-    """What to do with this address."""
-    text = WELCOME.format(
-        version=version("segvol-gru"), base=request.base_url, licence=service.licence
-    )
-    return PlainTextResponse(text)
 
 
 async def _health(service: Served) -> dict[str, bool | int | str]:

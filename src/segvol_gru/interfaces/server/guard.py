@@ -15,6 +15,7 @@ from segvol_gru.interfaces.server.refusals import Forbidden, Refusal, TooLarge, 
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 OPEN = frozenset({"/", "/health", "/healthz"})
+PAGE = "/page/"  # files that anybody may read; what they show needs the key
 JSON_BYTES = 2**20
 
 
@@ -46,7 +47,8 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             raise Forbidden("the request comes from a page of another site.")
-        if self.api_key is not None and scope["path"] not in OPEN:
+        is_open = scope["path"] in OPEN or scope["path"].startswith(PAGE)
+        if self.api_key is not None and not is_open:
             given = headers.get("authorization", "").encode()
             if not hmac.compare_digest(given, f"Bearer {self.api_key}".encode()):
                 raise Unauthorized("the API key is missing or wrong; send Authorization: Bearer.")
