@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segvol_gru.base.compact import CompactBase, CompactConfig
 from segvol_gru.correct.field import FieldConfig, FieldCorrector
 from segvol_gru.data.dataset import Case, LoadedCase, with_tasks
-from segvol_gru.data.phantoms import phantom_image, phantom_labels
+from segvol_gru.data.phantoms import draw_phantom, phantom_image
 from segvol_gru.data.shards import StoredCase, open_shards
 from segvol_gru.data.shards_pack import pack
 from segvol_gru.prompt_maps import CellPrompts
@@ -74,7 +74,7 @@ def make_cases() -> list[LoadedCase]:
     cases = []
     for number in range(CASES):
         generator = np.random.default_rng(number)
-        labels = phantom_labels((SIDE,) * 3, generator)
+        labels = draw_phantom((SIDE,) * 3, generator).labels
         case = Case(Path(f"{number}.npz"), "MR", "phantoms", str(number), "train", "open", False)
         cases.append(with_tasks(case, phantom_image(labels, generator), labels, (1.0, 1.0, 1.0)))
     return cases

@@ -65,8 +65,10 @@ class ExampleConfig:
 
     cells: int = 48
     """Cells along each axis."""
-    synthetic_share: float = 0.12
+    synthetic_share: float = 0.3
     """Share of synthetic volumes."""
+    textured: float = 0.5
+    """Share of synthetic volumes through which a real image is seen."""
     starts: tuple[float, float, float, float] = (0.66, 0.1, 0.1, 0.14)
     """Weights of: tight box, jittered box, box of one slice (competition, 2-D), no box."""
     jitter: float = 0.1

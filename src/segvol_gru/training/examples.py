@@ -11,14 +11,17 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch.utils.data import Dataset
 
 from segvol_gru.data.dataset import Case, LoadedCase, group_by_dataset
-from segvol_gru.data.phantoms import phantom_image, phantom_labels
+from segvol_gru.data.phantoms import draw_phantom, phantom_image
 from segvol_gru.prompts import Index
 from segvol_gru.training.draw import Example, ExampleConfig, Structure, Voxels, draw_example
 
 PHANTOM_SHAPE = (72, 72, 72)
+HARD_SHARE = 0.6  # of phantoms, one of whose hard structures is asked for
 MIN_CELLS = 30  # a region that shows less of its target than this is drawn again
 
 
@@ -79,22 +82,43 @@ class Examples(Dataset[Example]):
     def _structure(self, generator: np.random.Generator) -> Structure:
         """A volume and one structure in it."""
         if not self.groups or generator.random() < self.config.synthetic_share:
-            return _synthetic(generator)
-        group = self.groups[int(generator.choice(len(self.groups), p=self.group_share))]
-        case = group[int(generator.integers(len(group)))]
+            texture = None
+            if self.groups and generator.random() < self.config.textured:
+                texture = _texture(self._case(generator).image, generator)
+            return _synthetic(texture, generator)
+        case = self._case(generator)
         label = list(case.tasks)[generator.integers(len(case.tasks))]
         lo, hi, _ = case.tasks[label]
         return Structure(case.image, case.labels, label, lo, hi, case.spacing_mm)
 
+    def _case(self, generator: np.random.Generator) -> TrainingCase:
+        group = self.groups[int(generator.choice(len(self.groups), p=self.group_share))]
+        return group[int(generator.integers(len(group)))]
 
-def _synthetic(generator: np.random.Generator) -> Structure:
-    """A phantom and one of its structures."""
-    labels = phantom_labels(PHANTOM_SHAPE, generator)
-    present, counts = np.unique(labels[labels > 0], return_counts=True)
-    large = present[counts >= MIN_CELLS]
-    if not len(large):
-        return _synthetic(generator)
-    label = int(generator.choice(large))
-    z, y, x = np.nonzero(labels == label)
-    lo, hi = (int(z.min()), int(y.min()), int(x.min())), (int(z.max()), int(y.max()), int(x.max()))
-    return Structure(phantom_image(labels, generator), labels, label, lo, hi, (1.0, 1.0, 1.0))
+
+def _texture(image: Voxels, generator: np.random.Generator) -> NDArray[np.float32]:
+    """A random part of a real image, as large as a phantom or stretched to that."""
+    part, places = [], []
+    for n, wanted in zip(image.shape, PHANTOM_SHAPE, strict=True):
+        side = min(n, wanted)
+        first = int(generator.integers(n - side + 1))
+        part.append(slice(first, first + side))
+        places.append(np.arange(wanted) * side // wanted)
+    z, y, x = part
+    return image[z, y, x][np.ix_(*places)].astype(np.float32)
+
+
+def _synthetic(texture: NDArray[np.float32] | None, generator: np.random.Generator) -> Structure:
+    """A phantom and one of its structures, rather a hard one."""
+    labels, hard = draw_phantom(PHANTOM_SHAPE, generator)
+    counts = np.bincount(labels.ravel())
+    large = [label for label in range(1, len(counts)) if counts[label] >= MIN_CELLS]
+    if generator.random() < HARD_SHARE:
+        large = [label for label in hard if label in large] or large
+    if not large:
+        return _synthetic(texture, generator)
+    label = large[generator.integers(len(large))]
+    z, y, x = ndimage.find_objects(labels, label)[label - 1]
+    image = phantom_image(labels, generator, texture)
+    lo, hi = (z.start, y.start, x.start), (z.stop - 1, y.stop - 1, x.stop - 1)
+    return Structure(image, labels, label, lo, hi, (1.0, 1.0, 1.0))
