@@ -107,7 +107,6 @@ def test_clicks_beyond_the_grid_act_on_its_border(prompts):
     assert at_click(out, (0, 5.4, SIDE - 1)) == pytest.approx(MARGIN, abs=1e-5)
 
 
-@pytest.mark.xfail(reason="a later bump can undo an older click of the other label next to it")
 def test_neighbours_of_opposite_labels_are_both_obeyed(prompts):
     logits = torch.full((1, 1, SIDE, SIDE, SIDE), -4.0)
     logits[..., 11:] = 4.0  # an edge in the wrong place: + on its dark side, - on its bright one
