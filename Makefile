@@ -43,5 +43,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install --group dev --editable ".[demo,train,evaluate,server,client]"
+	$(PIP) install --group dev --editable ".[demo,train,evaluate,server,postgresql,client]"
 	touch $@

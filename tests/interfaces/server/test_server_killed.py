@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from live import until
-from numpy.typing import NDArray
+from processes import BOX, check_all_go_on, kill_in_mid_prompt, program
 from tiny import tiny_volume
 from typer.testing import CliRunner
 
@@ -23,83 +15,28 @@ from segvol_gru.interfaces.client import RemoteSession, ServerError
 from segvol_gru.interfaces.wire_nninteractive import Dialect
 from segvol_gru.session.session import Session
 
-USERS = 8
-BOX = ((3, 4, 4), (8, 13, 12))
-CLICKS = tuple(((2 + n % 8, 3 + n, 4), n % 2 == 0) for n in range(10))
-STOP_S = 120  # it takes a second or two; test machines may be busy
-
-
-@contextmanager
-def program(store: Path, model: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The server in a process of its own, and the address that it prints."""
-    words = ["serve", "--port", "0", "--store", str(store), "--model", str(model)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "segvol_gru", *words, "--device", "cpu"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        assert first.startswith("segvol-gru serves http://127.0.0.1:"), first
-        yield process, first.split()[-1]
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.communicate(timeout=STOP_S)
-        finally:
-            process.kill()  # nothing to do if it has ended
-
-
-def masks_alone(model: Path, seed: int) -> list[NDArray[np.bool_]]:
-    """Masks after each prompt of a session that nothing happens to."""
-    with Session(tiny_volume(seed), model, device="cpu") as session:
-        return [session.box(*BOX), *(session.click(at, positive) for at, positive in CLICKS)]
-
 
 def test_all_sessions_of_a_killed_server_go_on_to_the_same_bits(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    ids: dict[int, str] = {}
     with program(tmp_path, tiny_model) as (process, address):
-        users = [threading.Thread(target=talk, args=(address, n, ids)) for n in range(USERS)]
-        for user in users:
-            user.start()
-        until(lambda: len(ids) == USERS)
-        process.kill()
-        process.wait()
-        for user in users:
-            user.join()
-    in_flight = 0
+        users = kill_in_mid_prompt(process, address)
     with program(tmp_path, tiny_model) as (_, address):
-        for seed, session in ids.items():
-            alone = masks_alone(tiny_model, seed)
-            with RemoteSession.join(address, session) as resumed:
-                done = resumed.cursor
-                in_flight += done < len(alone)
-                before = alone[done - 1] if done else np.zeros_like(alone[0])
-                np.testing.assert_array_equal(resumed.mask, before)
-                if not done:
-                    np.testing.assert_array_equal(resumed.box(*BOX), alone[0])
-                for number in range(max(1, done), len(alone)):
-                    np.testing.assert_array_equal(resumed.click(*CLICKS[number - 1]), alone[number])
-    assert in_flight, "the server was killed too late to tell anything"
+        check_all_go_on(users, address, tiny_model)
 
 
-def talk(address: str, seed: int, ids: dict[int, str]) -> None:
-    """A user who says everything as fast as the server lets them, until it is gone."""
-    try:
-        with RemoteSession(tiny_volume(seed), address) as session:
-            ids[seed] = session.id
-            session.box(*BOX)
-            for at, positive in CLICKS:
-                session.click(at, positive)
-    except ServerError:
-        pass
+def test_a_second_server_beside_takes_over_all_sessions_of_a_killed_one(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with (
+        program(tmp_path, tiny_model) as (process, address),
+        program(tmp_path, tiny_model) as (_, other),
+    ):
+        users = kill_in_mid_prompt(process, address)
+        check_all_go_on(users, other, tiny_model)
 
 
-def test_a_second_server_on_the_store_takes_over(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_session_is_open_in_one_server_at_a_time(tmp_path: Path, tiny_model: Path) -> None:
     with (
         program(tmp_path, tiny_model) as (first, address),
         program(tmp_path, tiny_model) as (_, other),

@@ -201,6 +201,51 @@ def test_places_are_counted_and_a_session_without_an_image_says_so(tmp_path: Pat
     asyncio.run(play())
 
 
+def test_what_another_server_did_to_a_session_is_noticed(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path, max_sessions=1) as one, running(tmp_path) as other:
+            token = await one.claim("api")
+            await other.load(token, tiny_volume(1))
+            with pytest.raises(Unopened, match="in use"):
+                await one.ask(token, lambda session: session.cursor)
+            assert one.open_sessions == 0  # it holds no place that it cannot use
+            other_array = tiny_volume(1).array
+        async with running(tmp_path) as one:
+            array = await one.ask(token, lambda session: session.volume.array)
+            np.testing.assert_array_equal(array, other_array)
+
+    asyncio.run(play())
+
+
+def test_a_session_that_another_server_ended_is_unknown(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as one, running(tmp_path) as other:
+            token = await one.claim("api")
+            await other.release(token)
+            with pytest.raises(Unknown):
+                await one.ask(token, lambda session: session.cursor)
+            assert one.open_sessions == 0
+
+    asyncio.run(play())
+
+
+def test_a_session_in_use_is_not_stale_for_another_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        clock = Clock()
+        monkeypatch.setattr(time, "time", clock)
+        async with running(tmp_path, clock, keep_s=30) as one, running(tmp_path) as other:
+            await begun(one)
+            clock.now = 25.0
+            await one.reap()
+            clock.now = 50.0
+            assert other._index.stale(30) == []
+            assert len(other._index.stale(20)) == 1
+
+    asyncio.run(play())
+
+
 def test_the_index_holds_no_id_that_could_be_used(tmp_path: Path) -> None:
     index = Index(f"sqlite:///{tmp_path / 'index.db'}")
     index.add(Row(key_of("secret"), "api", None, 0))

@@ -61,7 +61,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         409: "The session is open elsewhere or damaged.",
         413: "Too many bytes.",
         422: "The request does not have this form.",
-        503: "No place now; see Retry-After.",
+        503: "No place now, or the index of sessions does not answer; see Retry-After.",
     }.items()
 }
 BYTES: dict[str, Any] = {MEDIA: {"schema": {"type": "string", "format": "binary"}}}

@@ -2,20 +2,23 @@
 
 SQLite (write-ahead log) serves one machine; a PostgreSQL address serves several. The table knows
 sessions by the SHA-256 of their ids only, so whoever reads it cannot use them. Every call is one
-short transaction and may wait for a disk: never call it on the event loop.
+short transaction and may wait for a disk: never call it on the event loop. A database that does
+not answer is `Unreachable`; the next call tries again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Double,
     MetaData,
     String,
@@ -28,9 +31,16 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from segvol_gru.errors import InputError
+from segvol_gru.interfaces.server.refusals import Unreachable
 
 Kind = Literal["api", "viewer", "legacy"]
 TABLE = Table(
@@ -105,9 +115,9 @@ class Index:
         changed = {"journal": journal, "bytes": n_bytes, "used": time.time()}
         self._run(update(TABLE).where(TABLE.c.key == key).values(**changed))
 
-    def touch(self, key: str) -> None:
-        """Note that a session was used."""
-        self._run(update(TABLE).where(TABLE.c.key == key).values(used=time.time()))
+    def touch(self, *keys: str) -> None:
+        """Note that sessions were used."""
+        self._run(update(TABLE).where(TABLE.c.key.in_(keys)).values(used=time.time()))
 
     def remove(self, key: str) -> None:
         """Forget a session."""
@@ -123,7 +133,7 @@ class Index:
 
     def totals(self) -> tuple[int, int]:
         """Number of sessions and bytes of their voxels."""
-        with self._engine.connect() as connection:
+        with self._connected() as connection:
             count, n_bytes = connection.execute(
                 select(func.count(), func.coalesce(func.sum(TABLE.c.bytes), 0)).select_from(TABLE)
             ).one()
@@ -134,13 +144,24 @@ class Index:
         self._engine.dispose()
 
     def _run(self, statement: Any) -> None:
-        with self._engine.begin() as connection:
+        with self._connected() as connection:
             connection.execute(statement)
 
     def _rows(self, condition: Any) -> list[Row]:
         columns = (TABLE.c.key, TABLE.c.kind, TABLE.c.journal, TABLE.c.bytes)
-        with self._engine.connect() as connection:
+        with self._connected() as connection:
             return [Row(*found) for found in connection.execute(select(*columns).where(condition))]
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """One transaction."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError):
+            raise Unreachable(
+                "the database of sessions does not answer; try again in 10 s."
+            ) from None
 
 
 def _write_ahead(connection: Any, _: object) -> None:

@@ -61,3 +61,10 @@ class Full(Refusal):
     def __init__(self, sentence: str, retry_after_s: int) -> None:
         super().__init__(sentence)
         self.headers = {"Retry-After": str(retry_after_s)}
+
+
+class Unreachable(Refusal):
+    """The database of sessions does not answer."""
+
+    status = 503
+    headers: Mapping[str, str] = {"Retry-After": "10"}

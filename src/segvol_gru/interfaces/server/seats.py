@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from segvol_gru.interfaces.server.index import Index, Row, key_of
 from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.server.places import Clock, Place
-from segvol_gru.interfaces.server.refusals import Full, Unknown
+from segvol_gru.interfaces.server.refusals import Full, Unknown, Unreachable
 from segvol_gru.interfaces.server.threads import Threads
 
 T = TypeVar("T")
+UNKNOWN = "there is no such session; it ended or was never begun."
 
 
 class Seats:
@@ -27,7 +29,7 @@ class Seats:
 
     def __init__(self, index: Index, limits: Limits, threads: Threads, clock: Clock) -> None:
         self._index, self._limits, self._threads = index, limits, threads
-        self._clock = clock
+        self._clock, self._noted = clock, clock()
         self._places: dict[str, Place] = {}
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -62,8 +64,20 @@ class Seats:
         """
         row = await self._threads.beside(self._index.find, key_of(token))
         if row is None:
-            raise Unknown("there is no such session; it ended or was never begun.")
+            raise Unknown(UNKNOWN)
         return row
+
+    async def look_again(self, place: Place) -> None:
+        """Learn what another server did to a session that nobody has open here.
+
+        Raises:
+            Unknown: ended it.
+        """
+        row = await self._threads.beside(self._index.find, place.key)
+        if row is None:
+            await self.give_up(place)
+            raise Unknown(UNKNOWN)
+        place.journal, place.bytes = row.journal, row.bytes
 
     async def hold(self, token: str, run: Callable[[Place], Coroutine[Any, Any, T]]) -> T:
         """Run something under a session's lock, to its end even if the client hangs up."""
@@ -104,6 +118,13 @@ class Seats:
                 async with place.lock:
                     await self.give_up(place)
 
+    async def note_use(self) -> None:
+        """Tell other servers that the sessions here are used, lest they delete them as stale."""
+        now = self._clock()
+        if now - self._noted > self._limits.keep_s / 10:
+            self._noted = now
+            await self._threads.beside(self._index.touch, *self._places)
+
     async def give_up(self, place: Place) -> None:
         """Close a place whose lock is held; its journal stays."""
         if place.gone:
@@ -113,7 +134,8 @@ class Seats:
         session, place.session, place.dialect = place.session, None, None
         if session is not None:
             await self._threads.beside(session.close)
-        await self._threads.beside(self._index.touch, place.key)
+        with suppress(Unreachable):  # closed it is all the same
+            await self._threads.beside(self._index.touch, place.key)
 
     async def close(self) -> None:
         """Give up all places, after what is being done."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from segvol_gru.interfaces.server.index import Index, Kind, Row, key_of
 from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.server.metrics import Metrics
 from segvol_gru.interfaces.server.places import Clock, Place
-from segvol_gru.interfaces.server.refusals import Unopened
+from segvol_gru.interfaces.server.refusals import Unopened, Unreachable
 from segvol_gru.interfaces.server.seats import Seats
 from segvol_gru.interfaces.server.shelf import Shelf
 from segvol_gru.interfaces.server.threads import Threads
@@ -116,10 +117,11 @@ class Service:
             place.bytes = n_bytes
             try:
                 fresh = await self._threads.beside(self._shelf.begin, volume, window, name)
-            except InputError:
+                await self._threads.beside(self._index.move, place.key, name, n_bytes)
+            except Exception:
                 place.bytes = before
+                await self._threads.beside(self._shelf.discard, name)
                 raise
-            await self._threads.beside(self._index.move, place.key, name, n_bytes)
             old, place.journal = place.journal, name
             if place.session is not None:
                 await self._threads.beside(place.session.close)
@@ -223,7 +225,12 @@ class Service:
 
     async def reap(self) -> None:
         """Give up places whose clocks have run out, delete sessions that nobody came back to."""
+        with suppress(Unreachable):  # the next time will do
+            await self._reap()
+
+    async def _reap(self) -> None:
         await self._seats.give_up_lapsed()
+        await self._seats.note_use()
         for row in await self._threads.beside(self._index.stale, self.limits.keep_s):
             if row.key not in self._seats:
                 await self._threads.beside(self._index.remove, row.key)
@@ -239,12 +246,15 @@ class Service:
 
     async def _opened(self, place: Place) -> Session:
         """The session of a place whose lock is held."""
+        if place.session is None:
+            await self._seats.look_again(place)
         if place.journal is None:
             raise InputError("there is no image yet; upload one first.")
         if place.session is None:
             try:
                 place.session = await self._threads.beside(self._shelf.resume, place.journal)
             except InputError as error:
+                await self._seats.give_up(place)
                 raise Unopened(f"the session cannot be opened: {error}") from None
             await self._threads.beside(self._index.touch, place.key)
         return place.session

@@ -72,6 +72,13 @@ class Shelf:
             known: journals that sessions have; younger folders may be getting one.
         """
         for folder in self.folder.iterdir():
-            old = folder.is_dir() and time.time() - folder.stat().st_mtime > ORPHAN_S
-            if old and folder.name not in known:
+            if folder.name not in known and _age_s(folder) > ORPHAN_S:
                 self.discard(folder.name)
+
+
+def _age_s(folder: Path) -> float:
+    """Seconds since a folder was changed; 0 if another server deleted it just now."""
+    try:
+        return time.time() - folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
