@@ -77,6 +77,22 @@ def test_tasks_without_box(tmp_path):
     assert stats["reached_85"] == 0
 
 
+def test_worse_than_the_box_is_a_share_of_tasks_with_a_box(tmp_path):
+    summary = summary_of(
+        tmp_path / "out",
+        record("a", dsc=(0.8, 0.9, 0.9, 0.9, 0.9, 0.785)),  # 0.015 below
+        record("b", dsc=(0.8, 0.5, 0.5, 0.5, 0.5, 0.795)),  # 0.005 below, whatever came between
+        record("c", dsc=(0.8, 0.8, 0.8, 0.8, 0.8, 0.95)),
+        record("d", dsc=(0.8, 0.8, 0.8, 0.8, 0.8, 0.0), error="crash"),
+        record("e", dsc=(NAN, 0.9, 0.1, 0.1, 0.1, 0.1), box=None, seconds=(NAN, 1, 1, 1, 1, 1)),
+    )
+    assert summary["datasets"]["s"]["worse_than_box_share"] == 2 / 4
+    assert summary["mean"]["open"]["worse_than_box_share"] == 2 / 4
+    assert summary["mean"]["all"]["interval"]["low"]["worse_than_box_share"] >= 0
+    with (tmp_path / "out" / "summary.csv").open(newline="") as stream:
+        assert next(csv.DictReader(stream))["worse_than_box_share"] == "0.5"
+
+
 def test_headline_is_the_mean_over_large_data_sets(tmp_path):
     rows = [record(f"a{k}", "big", (0.2,) * 6) for k in range(8)]
     rows += [record(f"b{k}", "other", (0.8,) * 6, licence_class="research") for k in range(4)]

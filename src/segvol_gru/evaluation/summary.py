@@ -23,6 +23,7 @@ from segvol_gru.evaluation.records import Record, read_records, write_json
 
 MIN_TASKS = 4  # smaller data sets are listed but do not enter the headline
 HARM = 0.005  # a click that costs more DSC than this is called harmful
+WORSE = 0.01  # a task that ends by more than this below its box DSC is called worse than its box
 GOALS = (0.85, 0.90)
 DRAWS = 2000
 SEED = 2025
@@ -38,6 +39,7 @@ COLUMNS = (
     "dsc_auc",
     "nsd_auc",
     "harmful_share",
+    "worse_than_box_share",
     "seconds_box",
     "seconds_click",
     *(f"{kind}_{round(100 * goal)}" for goal in GOALS for kind in ("clicks_to", "reached")),
@@ -51,7 +53,8 @@ def summarise(out: Path) -> Stats:
         `datasets`: per data set, `n` tasks, `subjects`, `dsc` and `nsd` (six values: box, clicks
         1-5; the box value over tasks with a box), `dsc_auc` and `nsd_auc` (at most 4),
         `harmful_share` (clicks after the first prompt that lower DSC by more than 0.005, of those
-        given), `seconds_box`, `seconds_click`, `clicks_to_85/90` (6 where five did not suffice)
+        given), `worse_than_box_share` (tasks whose DSC after the last click is more than 0.01 below
+        that after the box, of those with a box), `seconds_box`, `seconds_click`, `clicks_to_85/90` (6 where five did not suffice)
         and `reached_85/90` (share of tasks). `mean`: the same for `open`, `research`, `all` as
         means over data sets, with `interval` (95 %, low and high) of each. `errors`: names and
         causes of cases and tasks that failed. What has no value is null in the file, NaN here.
@@ -151,8 +154,10 @@ def measures(record: Record) -> tuple[FloatArray, FloatArray]:
     values = [*dsc, *surface, _area(dsc), _area(surface)]
     weights = [0.0 if np.isnan(v) else 1.0 for v in values]
     # Shares and times of clicks are means over clicks, so a task weighs as many as it had.
-    values += [harmful / max(given.sum(), 1), seconds[0], timed.mean() if len(timed) else 0.0]
-    weights += [float(given.sum()), 0.0 if np.isnan(seconds[0]) else 1.0, float(len(timed))]
+    values += [harmful / max(given.sum(), 1), float(dsc[-1] < dsc[0] - WORSE)]
+    weights += [float(given.sum()), 0.0 if np.isnan(dsc[0]) else 1.0]
+    values += [seconds[0], timed.mean() if len(timed) else 0.0]
+    weights += [0.0 if np.isnan(seconds[0]) else 1.0, float(len(timed))]
     for goal in GOALS:
         reached = np.flatnonzero(dsc >= goal)
         values += [float(reached[0]) if len(reached) else CLICKS + 1.0, float(len(reached) > 0)]
