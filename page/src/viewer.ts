@@ -1,0 +1,250 @@
+// NiiVue, and nothing of NiiVue elsewhere. It draws; the mouse and the keys never reach it.
+//
+// Masks go into its drawing layer, one byte per voxel that is uploaded as it is; doubt is an
+// overlay, which costs more, so it is only there while it is shown.
+
+import { cmapper, MULTIPLANAR_TYPE, Niivue, NVImage, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
+import type { Part } from "./arrays";
+import { clamp, fileOfRas, fracOfRas, rasOfFrac, triple, type Triple, type Turn } from "./geometry";
+import { type Coat, paint } from "./paint";
+import { type Plane, PLANES, ruler, type Tile } from "./tiles";
+
+export type Layout = Plane | "render" | "all";
+
+const SLICE_TYPES: Record<Layout, SLICE_TYPE> = {
+  axial: SLICE_TYPE.AXIAL,
+  coronal: SLICE_TYPE.CORONAL,
+  sagittal: SLICE_TYPE.SAGITTAL,
+  render: SLICE_TYPE.RENDER,
+  all: SLICE_TYPE.MULTIPLANAR,
+};
+const PLANE_NAMES: (Plane | null)[] = ["axial", "coronal", "sagittal"];
+const UINT8 = 2; // NIfTI's code
+const HEAT_MAP = "inferno";
+const HEAT_FROM = 40; // fainter doubt is not shown
+const ZOOM_LIMITS = [1, 12] as const;
+const OPTIONS = {
+  backColor: [0.05, 0.06, 0.08, 1],
+  crosshairColor: [0.55, 0.75, 1, 0.6],
+  crosshairGap: 12,
+  crosshairWidth: 1,
+  fontColor: [0.9, 0.92, 0.95, 1],
+  dragAndDropEnabled: false,
+  interactive: false,
+  isColorbar: false,
+  isResizeCanvas: true,
+  loadingText: "",
+  logLevel: "error" as const,
+  multiplanarLayout: MULTIPLANAR_TYPE.GRID,
+  multiplanarShowRender: SHOW_RENDER.ALWAYS,
+  show3Dcrosshair: true,
+  sliceType: SLICE_TYPE.MULTIPLANAR,
+};
+
+export class Viewer {
+  /** Called after every drawing, to put marks on top. */
+  onDrawn: () => void = () => {};
+  private readonly nv = new Niivue(OPTIONS);
+  private heat: NVImage | null = null;
+
+  /** Take a canvas; throws where the browser has no WebGL 2. */
+  async attach(canvas: HTMLCanvasElement): Promise<void> {
+    if (!document.createElement("canvas").getContext("webgl2")) {
+      throw new Error("This browser has no WebGL 2, which the page draws with; use another one.");
+    }
+    await this.nv.attachToCanvas(canvas);
+    this.nv.setRadiologicalConvention(true);
+    new ResizeObserver(() => this.draw()).observe(canvas);
+  }
+
+  /** Show another volume, the bytes of a NIfTI file, from its middle. */
+  async show(bytes: ArrayBuffer, colours: Map<number, string>): Promise<void> {
+    for (const volume of [...this.nv.volumes]) this.nv.removeVolume(volume);
+    this.heat = null;
+    this.nv.drawBitmap = null;
+    await this.nv.loadFromArrayBuffer(bytes, "volume.nii");
+    this.nv.createEmptyDrawing();
+    this.nv.scene.pan2Dxyzmm = [0, 0, 0, 1];
+    this.setColours(colours);
+    const { dims } = this.turn;
+    this.goTo(triple((a) => Math.floor(dims[a] / 2)));
+  }
+
+  get isEmpty(): boolean {
+    return this.nv.volumes.length === 0;
+  }
+
+  get turn(): Turn {
+    const { dimsRAS, permRAS } = this.nv.volumes[0];
+    return {
+      dims: triple((a) => (dimsRAS as number[])[a + 1]),
+      perm: triple((a) => (permRAS as number[])[a]),
+    };
+  }
+
+  /** The crosshair's voxel, RAS order. */
+  get at(): Triple {
+    return rasOfFrac(this.nv.scene.crosshairPos, this.turn);
+  }
+
+  goTo(ras: Triple): void {
+    const { dims } = this.turn;
+    const inside = triple((a) => clamp(ras[a], 0, dims[a] - 1));
+    this.nv.scene.crosshairPos = fracOfRas(inside, this.turn);
+    this.draw();
+  }
+
+  /** The image's value at a voxel. */
+  valueAt(ras: Triple): number {
+    return this.nv.volumes[0].getValue(...ras);
+  }
+
+  /** All masks, the last one on top. */
+  setMasks(coats: Coat[]): void {
+    if (!this.nv.drawBitmap) return;
+    paint(this.nv.drawBitmap, coats, this.turn);
+    this.nv.refreshDrawing(false);
+    this.draw();
+  }
+
+  setMaskOpacity(opacity: number): void {
+    this.nv.setDrawOpacity(opacity);
+    this.onDrawn();
+  }
+
+  /** The colour of every label, `#rrggbb`. */
+  setColours(colours: Map<number, string>): void {
+    const shades = Array.from({ length: 256 }, (_, n) => colours.get(n) ?? "#ffffff");
+    const channel = (at: number) => shades.map((c) => parseInt(c.slice(at, at + 2), 16));
+    const labels = shades.map((_, n) => String(n));
+    const opaque = shades.map((_, n) => (n ? 255 : 0));
+    const map = { R: channel(1), G: channel(3), B: channel(5), A: opaque, I: [], labels };
+    this.nv.drawLut = cmapper.makeDrawLut(map);
+    this.nv.updateGLVolume();
+    this.onDrawn();
+  }
+
+  /** Doubt as a heat map, 0 to 255; null for none. */
+  async setHeat(part: Part | null): Promise<void> {
+    if (this.heat) this.nv.removeVolume(this.heat);
+    this.heat = null;
+    if (part) {
+      const file = new Uint8Array(part.shape[0] * part.shape[1] * part.shape[2]);
+      scatter(file, part);
+      const image = this.nv.volumes[0];
+      const { dims, pixDims, affine } = image.hdr!;
+      const bytes = NVImage.createNiftiArray(
+        dims.slice(1, 4),
+        pixDims.slice(1, 4),
+        affine.flat(),
+        UINT8,
+        file,
+      );
+      const heat = await NVImage.loadFromUrl({
+        url: "",
+        name: "doubt.nii",
+        buffer: bytes.slice().buffer,
+        colormap: HEAT_MAP,
+        opacity: 0.6,
+        cal_min: HEAT_FROM,
+        cal_max: 255,
+      });
+      this.heat = heat;
+      this.nv.addVolume(heat);
+    }
+    this.draw();
+  }
+
+  /** Darkest and brightest intensity. */
+  get window(): [number, number] {
+    const { cal_min, cal_max } = this.nv.volumes[0];
+    return [cal_min ?? 0, cal_max ?? 1];
+  }
+
+  setWindow(lo: number, hi: number): void {
+    const image = this.nv.volumes[0];
+    image.cal_min = lo;
+    image.cal_max = hi;
+    this.nv.updateGLVolume();
+    this.onDrawn();
+  }
+
+  /** Intensities that hold most voxels, and all of them. */
+  get ranges(): { most: [number, number]; all: [number, number] } {
+    const { robust_min, robust_max, global_min, global_max } = this.nv.volumes[0];
+    return { most: [robust_min ?? 0, robust_max ?? 1], all: [global_min ?? 0, global_max ?? 1] };
+  }
+
+  setLayout(layout: Layout): void {
+    this.nv.setSliceType(SLICE_TYPES[layout]);
+    this.onDrawn();
+  }
+
+  /** Whether the patient's left is on the right of the screen. */
+  setRadiological(on: boolean): void {
+    this.nv.setRadiologicalConvention(on);
+    this.onDrawn();
+  }
+
+  /** Enlarge the planes about the crosshair; 1 shows all. */
+  zoomBy(factor: number): void {
+    const [, , , before] = this.nv.scene.pan2Dxyzmm;
+    const zoom = clamp(before * factor, ...ZOOM_LIMITS);
+    const mm = this.nv.frac2mm(this.nv.scene.crosshairPos);
+    const middle = this.nv.frac2mm([0.5, 0.5, 0.5]);
+    const pan = triple((a) => (zoom > 1 ? middle[a] - mm[a] : 0));
+    this.nv.setPan2Dxyzmm([...pan, zoom]);
+    this.onDrawn();
+  }
+
+  turnRendering(dx: number, dy: number): void {
+    const { renderAzimuth, renderElevation } = this.nv.scene;
+    this.nv.setRenderAzimuthElevation(renderAzimuth - dx, clamp(renderElevation + dy, -90, 90));
+    this.onDrawn();
+  }
+
+  /** What is where on the canvas now. */
+  tiles(): Tile[] {
+    const dpr = this.nv.uiData.dpr ?? 1;
+    return this.nv.screenSlices.map((slice, n) => {
+      const [left, top, width, height] = slice.leftTopWidthHeight;
+      const plane = Number.isFinite(slice.sliceFrac) ? PLANE_NAMES[slice.axCorSag] ?? null : null;
+      const x = [left + width / 4, left + (3 * width) / 4];
+      const y = [top + height / 4, top + (3 * height) / 4];
+      const [a, b] = [0, 1].map((m) => this.nv.screenXY2TextureFrac(x[m], y[m], n, false));
+      const { across, up } = PLANES[plane ?? "axial"];
+      return {
+        left: Math.min(left, left + width) / dpr,
+        top: top / dpr,
+        width: Math.abs(width) / dpr,
+        height: height / dpr,
+        plane,
+        across: ruler([x[0] / dpr, a[across]], [x[1] / dpr, b[across]]),
+        up: ruler([y[0] / dpr, a[up]], [y[1] / dpr, b[up]]),
+      };
+    });
+  }
+
+  /** The crosshair's voxel in the order of the file. */
+  get atFile(): Triple {
+    return fileOfRas(this.at, this.turn);
+  }
+
+  private draw(): void {
+    this.nv.drawScene();
+    this.onDrawn();
+  }
+}
+
+/** Copy a part into a whole array in file order. */
+function scatter(whole: Uint8Array, part: Part): void {
+  const [d, h, w] = part.size;
+  const [, rows, columns] = part.shape;
+  for (let z = 0; z < d; z++) {
+    for (let y = 0; y < h; y++) {
+      const from = (z * h + y) * w;
+      const to = ((z + part.lo[0]) * rows + y + part.lo[1]) * columns + part.lo[2];
+      whole.set(part.voxels.subarray(from, from + w), to);
+    }
+  }
+}
