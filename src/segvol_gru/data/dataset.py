@@ -130,6 +130,8 @@ def _tasks(
     """Bounding box and size of every label of at least 50 voxels."""
     flat = labels.ravel()
     at = np.flatnonzero(flat)
+    if not len(at):
+        return {}
     values = flat[at]
     order = np.argsort(values, kind="stable")
     present, starts = np.unique(values[order], return_index=True)
