@@ -10,11 +10,10 @@ within a rank to worker processes.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,10 @@ from segvol_gru.evaluation.records import (
 from segvol_gru.evaluation.summary import summarise
 from segvol_gru.evaluation.tasks import Options, Task, blank_record, describe, plan, thinned
 from segvol_gru.evaluation.trial import Segmenter, SegmenterFactory, run_task
+from segvol_gru.evaluation.workers import Watch, spread, watched
 
 NOT_SETTINGS = ("workers", "datasets", "most")  # what a task's record does not depend on
 
-Watch = Callable[[int, int], None]  # tasks done, tasks in all
 Work = tuple[Case, list[Task]]
 
 
@@ -83,50 +82,13 @@ def evaluate(
     path = out / ROWS.format(rank=rank)
     append_records(path, faulty)
     count = sum(len(tasks) for _, tasks in work)
-    append_records(path, _watched(_run(work, segmenter_factory, options), count, watch))
+    records = spread(work, segmenter_factory, partial(_run, options=options), options.workers)
+    append_records(path, watched(records, count, watch))
     return summarise(out)
 
 
-def _watched(records: Iterator[Record], count: int, watch: Watch | None) -> Iterator[Record]:
-    if watch is not None:
-        watch(0, count)
-    for done, record in enumerate(records, start=1):
-        yield record
-        if watch is not None:
-            watch(done, count)
-
-
-def _run(work: list[Work], factory: SegmenterFactory, options: Options) -> Iterator[Record]:
-    """Records of all tasks as they come."""
-    if options.workers == 1:
-        segmenter = factory() if work else None
-        for case, tasks in work:
-            assert segmenter is not None
-            yield from run_case(segmenter, case, tasks, options)
-        return
-    # Forking after torch has made threads can hang, so workers start afresh.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        options.workers, mp_context=context, initializer=_Worker.begin, initargs=(factory, options)
-    ) as pool:
-        jobs: list[Future[list[Record]]] = [pool.submit(_Worker.run, item) for item in work]
-        for job in as_completed(jobs):
-            yield from job.result()
-
-
-class _Worker:
-    """State of one worker process."""
-
-    segmenter: Segmenter
-    options: Options
-
-    @classmethod
-    def begin(cls, factory: SegmenterFactory, options: Options) -> None:
-        cls.segmenter, cls.options = factory(), options
-
-    @classmethod
-    def run(cls, work: Work) -> list[Record]:
-        return list(run_case(cls.segmenter, *work, cls.options))
+def _run(segmenter: Segmenter, work: Work, options: Options) -> Iterator[Record]:
+    return run_case(segmenter, *work, options)
 
 
 def run_case(

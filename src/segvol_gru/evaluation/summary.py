@@ -54,10 +54,11 @@ def summarise(out: Path) -> Stats:
         1-5; the box value over tasks with a box), `dsc_auc` and `nsd_auc` (at most 4),
         `harmful_share` (clicks after the first prompt that lower DSC by more than 0.005, of those
         given), `worse_than_box_share` (tasks whose DSC after the last click is more than 0.01 below
-        that after the box, of those with a box), `seconds_box`, `seconds_click`, `clicks_to_85/90` (6 where five did not suffice)
-        and `reached_85/90` (share of tasks). `mean`: the same for `open`, `research`, `all` as
-        means over data sets, with `interval` (95 %, low and high) of each. `errors`: names and
-        causes of cases and tasks that failed. What has no value is null in the file, NaN here.
+        that after the box, of those with a box), `seconds_box`, `seconds_click`,
+        `clicks_to_85/90` (6 where five did not suffice) and `reached_85/90` (share of tasks).
+        `mean`: the same for `open`, `research`, `all` as means over data sets, with `interval`
+        (95 %, low and high) of each. `errors`: names and causes of cases and tasks that failed.
+        What has no value is null in the file, NaN here.
 
     Raises:
         InputError: the folder holds no records.
