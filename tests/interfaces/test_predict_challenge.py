@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from segvol_gru.data.challenge import ChallengeCase, read_challenge, read_labels
 from segvol_gru.errors import InputError
-from segvol_gru.evaluation.folder import CaseCommand, write_input
+from segvol_gru.evaluation.folder import write_input
 from segvol_gru.evaluation.official import OFFICIAL, run_case
+from segvol_gru.evaluation.submission import Submission, command_answer
 from segvol_gru.interfaces.challenge import perfect_classes, predict
 from segvol_gru.interfaces.cli import app
 from segvol_gru.pretrained import load_model
@@ -144,8 +145,10 @@ def test_predict_sh_keeps_the_contract(
         f"INPUTS={{inputs}} OUTPUTS={{outputs}} sh {SCRIPT}"
     )
     boxes = [Box((3, 3, 3), (11, 10, 11)), Box((4, 12, 12), (11, 19, 20))]
-    model = CaseCommand(command, tmp_path, "MR_case", image, SPACING, boxes)
+    model = Submission(command_answer(command), tmp_path, "MR_case", image, SPACING, boxes)
     scores = run_case(labels, SPACING[::-1], model, rules=OFFICIAL)
+    assert model.faults == []
+    assert all(seconds > 0 for seconds in model.seconds)
     assert scores.answered
     assert scores.labels == (1, 2)
     assert [len(r) for r in scores.clicks] == [2] * 5

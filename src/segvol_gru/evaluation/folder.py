@@ -17,7 +17,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from segvol_gru.data.challenge import read_labels
 from segvol_gru.errors import InputError
-from segvol_gru.evaluation.official import LabelMap, Turn
 from segvol_gru.prompts import Box, Click
 from segvol_gru.simulate import BoolArray
 
@@ -35,6 +34,7 @@ LAST_WORDS = 300  # characters of a failed command's last words that are recorde
 
 Spacing = tuple[float, float, float]
 Round = Sequence[Click | None]  # one entry per class
+BoxRecord = Mapping[str, int]  # a box as the competition stores it
 
 
 class FolderCommand:
@@ -99,59 +99,6 @@ class FolderCommand:
     _rounds: list[Round]
 
 
-class CaseCommand:
-    """A command as a model of `official.run_case`: all labels of one case in one call.
-
-    As in the competition, the folder of answers is not emptied between calls.
-
-    Args:
-        command: as for `FolderCommand`.
-        folder: existing folder for inputs and outputs.
-        name: of the case; its prefix says the modality.
-        array: (D, H, W) uint8 image.
-        spacing_mm: voxel size along (D, H, W).
-        boxes: one per label; none if the case has none.
-    """
-
-    def __init__(
-        self,
-        command: str,
-        folder: Path,
-        name: str,
-        array: NDArray[np.uint8],
-        spacing_mm: Spacing,
-        boxes: Sequence[Box],
-    ) -> None:
-        self._words, self._name = shlex.split(command), name
-        self._array, self._spacing_mm, self._boxes = array, spacing_mm, boxes
-        self._inputs, self._outputs = folder / "inputs", folder / "outputs"
-        self._rounds: list[Round] = []
-        for part in (self._inputs, self._outputs):
-            part.mkdir()
-
-    def __call__(self, turn: Turn) -> LabelMap | None:
-        """The command's answer to one step; None if it wrote nothing."""
-        if turn.step:
-            said = [sum(r[k] is not None for r in self._rounds) for k in range(len(turn.clicks))]
-            fresh = zip(turn.clicks, said, strict=True)
-            self._rounds.append([c[n] if len(c) > n else None for c, n in fresh])
-        previous = None
-        if turn.step:
-            seen = np.zeros_like(self._array) if turn.previous is None else turn.previous
-            previous = seen.astype(np.uint8)
-        write_input(
-            self._inputs / f"{self._name}.npz",
-            self._array,
-            self._spacing_mm,
-            self._boxes,
-            self._rounds,
-            previous,
-        )
-        run_command(self._words, self._inputs, self._outputs)
-        answer = self._outputs / f"{self._name}.npz"
-        return read_labels(answer) if answer.is_file() else None
-
-
 def run_command(words: Sequence[str], inputs: Path, outputs: Path) -> None:
     """Run a command on two folders.
 
@@ -177,7 +124,7 @@ def write_input(
     path: Path,
     array: NDArray[Any],
     spacing_mm: Spacing,
-    boxes: Sequence[Box],
+    boxes: Sequence[Box | BoxRecord],
     rounds: Sequence[Round],
     previous: NDArray[np.uint8] | None,
 ) -> None:
@@ -193,7 +140,8 @@ def write_input(
     """
     content: dict[str, Any] = {"imgs": array, "spacing": np.array(spacing_mm[::-1])}
     if boxes:
-        content["boxes"] = _objects([_box_record(box) for box in boxes])
+        plain = [box_record(box) if isinstance(box, Box) else dict(box) for box in boxes]
+        content["boxes"] = _objects(plain)
     if rounds:
         per_class = list(zip(*rounds, strict=True))
         content["clicks"] = _objects(
@@ -213,7 +161,8 @@ def write_input(
     np.savez_compressed(path, **content)
 
 
-def _box_record(box: Box) -> dict[str, int]:
+def box_record(box: Box) -> dict[str, int]:
+    """A box as the competition stores it; the middle slice is that of the box."""
     return {
         "z_min": box.lo[0],
         "z_max": box.hi[0],

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +177,20 @@ def run_case(
     )
 
 
-def modality_means(cases: Mapping[str, CaseScores]) -> dict[str, dict[str, float]]:
+class Scored(Protocol):
+    """What enters the table: the scores of a case, as they are or under more rules."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether it counts."""
+        ...
+
+    def row(self) -> dict[str, float]:
+        """The four ranked numbers."""
+        ...
+
+
+def modality_means(cases: Mapping[str, Scored]) -> dict[str, dict[str, float]]:
     """Plain mean over cases of each ranked number, by the file name's prefix (CT, MR, ...).
 
     Cases without any output are left out, as in the official table.

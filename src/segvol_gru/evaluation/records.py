@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
@@ -69,7 +69,7 @@ class Record:
 
     def to_json(self) -> str:
         """One line without line break; NaN is written as null."""
-        return json.dumps(_nan_to_none(asdict(self)), allow_nan=False)
+        return json.dumps(nan_to_none(asdict(self)), allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -112,7 +112,15 @@ def read_records(out: Path) -> list[Record]:
     return sorted(kept, key=lambda record: record.key)
 
 
-def append_records(path: Path, records: Iterable[Record]) -> None:
+class Line(Protocol):
+    """What can be written as a line."""
+
+    def to_json(self) -> str:
+        """One line without line break."""
+        ...
+
+
+def append_records(path: Path, records: Iterable[Line]) -> None:
     """Add records to a file, each on disk before the next one is asked for."""
     with path.open("a", encoding="utf-8") as stream:
         if stream.tell() and not path.read_bytes().endswith(b"\n"):
@@ -125,7 +133,7 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a whole file or nothing; NaN becomes null."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    text = json.dumps(_nan_to_none(content), indent=1, allow_nan=False)
+    text = json.dumps(nan_to_none(content), indent=1, allow_nan=False)
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
 
@@ -149,11 +157,12 @@ def keep_settings(path: Path, settings: dict[str, Any]) -> None:
     write_json(path, settings)
 
 
-def _nan_to_none(value: Any) -> Any:
+def nan_to_none(value: Any) -> Any:
+    """The same nested value with None for every NaN, which JSON does not know."""
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, dict):
-        return {key: _nan_to_none(inner) for key, inner in value.items()}
+        return {key: nan_to_none(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_nan_to_none(inner) for inner in value]
+        return [nan_to_none(inner) for inner in value]
     return value

@@ -10,13 +10,16 @@ order in which they were given. All classes are answered together:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segvol_gru.data.challenge import ChallengeCase
+from segvol_gru.data.challenge import ChallengeCase, read_challenge, write_challenge_segs
 from segvol_gru.errors import InputError
 from segvol_gru.pipeline import Model, canvas
 from segvol_gru.prompts import Box, Click
@@ -26,6 +29,38 @@ from segvol_gru.session.snapshot import Step
 
 LabelMap = NDArray[np.unsignedinteger[Any]]
 Rounds = Sequence[Sequence[Click | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of one input file: `labels` found in `seconds`, or the error that it met."""
+
+    name: str
+    labels: int
+    seconds: float
+    error: Exception | None = None
+
+
+def answer_folder(
+    inputs: Path, outputs: Path, model: Model, device: str = "auto"
+) -> Iterator[Answered]:
+    """Answer every `<case>.npz` of a folder into another one, as the container does.
+
+    Args:
+        inputs: existing folder of input files.
+        outputs: existing folder for the answers.
+        model: networks.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+    for path in sorted(inputs.glob("*.npz")):
+        began = time.perf_counter()
+        try:
+            labels = predict(read_challenge(path), model, device)
+            write_challenge_segs(outputs / path.name, labels)
+        except Exception as error:  # one bad case must not cost the others their answers
+            yield Answered(path.name, 0, time.perf_counter() - began, error)
+        else:
+            yield Answered(path.name, int(labels.max()), time.perf_counter() - began)
 
 
 def predict(case: ChallengeCase, model: Model, device: str = "auto") -> LabelMap:

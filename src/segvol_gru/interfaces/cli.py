@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.commands.challenge import predict_challenge
+from segvol_gru.interfaces.commands.competition import challenge
 from segvol_gru.interfaces.commands.coreset import coreset
 from segvol_gru.interfaces.commands.demo import demo
 from segvol_gru.interfaces.commands.doctor import doctor
@@ -62,6 +63,7 @@ for command in (
     doctor,
     evaluate,
     report,
+    challenge,
     coreset,
     predict_challenge,
     prepare,

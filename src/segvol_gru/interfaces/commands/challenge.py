@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +22,7 @@ def predict_challenge(
     device: DeviceName = "auto",
 ) -> None:
     """Answer one call of the competition: all cases of a folder, all classes of each."""
-    from segvol_gru.data.challenge import read_challenge, write_challenge_segs
-    from segvol_gru.interfaces.challenge import predict
+    from segvol_gru.interfaces.challenge import answer_folder
     from segvol_gru.pretrained import load_model
 
     if not inputs.is_dir():
@@ -32,16 +30,12 @@ def predict_challenge(
     outputs.mkdir(parents=True, exist_ok=True)
     networks = load_model(model, corrector)
     failed = 0
-    for path in sorted(inputs.glob("*.npz")):
-        began = time.perf_counter()
-        try:
-            labels = predict(read_challenge(path), networks, device)
-            write_challenge_segs(outputs / path.name, labels)
-        except Exception as error:  # one bad case must not cost the others their answers
+    for done in answer_folder(inputs, outputs, networks, device):
+        if done.error is not None:
             failed += 1
-            console.refuse(f"{path.name}: {type(error).__name__}: {error}")
+            console.refuse(f"{done.name}: {type(done.error).__name__}: {done.error}")
             continue
-        said = f"{path.name}: {int(labels.max())} labels, {time.perf_counter() - began:.1f} s"
+        said = f"{done.name}: {done.labels} labels, {done.seconds:.1f} s"
         console.out.print(said, markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
