@@ -20,6 +20,8 @@ from segvol_gru.grid import FileHeader, Grid, affine_from_itk, itk_from_affine
 from segvol_gru.volume import Volume
 
 DICOM_MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "US"}
+META, NRRD = "MetaImageIO", "NrrdImageIO"
+READERS = {".mha": META, ".mhd": META, ".nrrd": NRRD, ".nhdr": NRRD}
 MODALITY_TAG = "0008|0060"
 
 
@@ -33,6 +35,8 @@ def read_itk(path: Path, channel: int | None, time: int | None, modality: str | 
     """
     refuse_damaged(path)
     reader = sitk.ImageFileReader()
+    # By its suffix: left alone, ITK opens other formats too, whatever the file is called.
+    reader.SetImageIO(READERS[path.suffix.lower()])
     reader.SetFileName(str(path))
     _or_refuse(path, reader.ReadImageInformation)
     size, parts = tuple(reader.GetSize()), reader.GetNumberOfComponents()

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from segvol_gru.data.io import write_mask, write_probability
 from segvol_gru.interfaces.server.answers import REFUSALS, SENDS_BYTES, Served, binary
-from segvol_gru.interfaces.server.api_sessions import FileFormat
+from segvol_gru.interfaces.server.uploads import FileFormat
 from segvol_gru.interfaces.wire import API, Suggestion
 from segvol_gru.interfaces.wire_arrays import pack
 from segvol_gru.session.session import Session

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -14,6 +12,7 @@ from segvol_gru.data.io import read_volume
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.server.answers import REFUSALS, TAKES_BYTES, Served, body_of
 from segvol_gru.interfaces.server.service import Service
+from segvol_gru.interfaces.server.uploads import FileFormat, uploaded
 from segvol_gru.interfaces.wire import (
     API,
     Lease,
@@ -28,7 +27,6 @@ from segvol_gru.session.engine import WindowChoice
 from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
 
-FileFormat = Literal["nii", "nii.gz", "nrrd", "mha"]
 WindowName = Literal["auto", "soft-tissue", "lung", "brain", "bone", "percentile", "none"]
 Row = Annotated[list[Number], Field(min_length=4, max_length=4)]
 
@@ -79,13 +77,8 @@ async def begin_with_file(
     body = await body_of(request)
 
     def read() -> Volume:
-        with tempfile.TemporaryDirectory(prefix="segvol-gru-") as folder:
-            path = Path(folder) / f"upload.{kind}"
-            path.write_bytes(body)
-            try:
-                return read_volume(path, channel=channel, time=frame, modality=modality)
-            except InputError as error:
-                raise InputError(str(error).replace(f"{folder}/", "")) from None
+        with uploaded(body, kind, "upload") as path:
+            return read_volume(path, channel=channel, time=frame, modality=modality)
 
     volume = await service.read(read)
     return await begun(service, volume, window)

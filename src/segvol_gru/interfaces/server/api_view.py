@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any
 
 import nibabel as nib
@@ -22,7 +20,7 @@ from segvol_gru.interfaces.server.answers import (
     binary,
     body_of,
 )
-from segvol_gru.interfaces.server.api_sessions import FileFormat
+from segvol_gru.interfaces.server.uploads import FileFormat, uploaded
 from segvol_gru.interfaces.wire import API
 from segvol_gru.interfaces.wire_arrays import pack
 from segvol_gru.session.session import Session
@@ -81,13 +79,8 @@ async def reference(
     body = await body_of(request)
 
     def read(live: Session) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="segvol-gru-") as folder:
-            path = Path(folder) / f"reference.{kind}"
-            path.write_bytes(body)
-            try:
-                return pack(read_mask(path, live.volume), image=False)
-            except InputError as error:
-                raise InputError(str(error).replace(f"{folder}/", "")) from None
+        with uploaded(body, kind, "reference") as path:
+            return pack(read_mask(path, live.volume), image=False)
 
     return binary(await service.ask(session, read))
 
