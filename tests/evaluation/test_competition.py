@@ -13,7 +13,12 @@ from folders import cube, two_cubes, write_folder
 
 from segvol_gru.data.challenge import read_challenge
 from segvol_gru.errors import InputError
-from segvol_gru.evaluation.case_results import CaseResult, competition_table, read_results
+from segvol_gru.evaluation.case_results import (
+    CaseResult,
+    competition_table,
+    modality_means,
+    read_results,
+)
 from segvol_gru.evaluation.competition import Contest, compete
 from segvol_gru.evaluation.entries import chosen_cases, file_name, pose
 from segvol_gru.evaluation.submission import command_answer
@@ -268,6 +273,15 @@ def test_a_case_over_its_time_scores_0_officially():
     assert (ct["cases"], ct["slow"]) == (2, 1)
     assert ct["s / class"] == pytest.approx((90.3 + 27) / 2)
     assert ct["most s"] == pytest.approx(90.3)
+
+
+def test_modality_means_skip_unanswered_cases():
+    silent = {"dsc": (0.0,) * 6, "nsd": (0.0,) * 6, "wrote": False}
+    rows = [result("CT_a", dsc=(1.0,) * 6), result("CT_b"), result("MR_d", labels=())]
+    means = modality_means([*rows, result("CT_c", **silent)])
+    assert means == {"CT": {"DSC_AUC": 3, "NSD_AUC": 1, "DSC_Final": 0.75, "NSD_Final": 0.25}}
+    means = modality_means([result("CT_a"), result("CT_c", "corrected", **silent)])
+    assert means["CT"]["DSC_Final"] == 0.25
 
 
 def test_results_survive_the_round_trip():

@@ -19,7 +19,6 @@ from segvol_gru.evaluation.official import (
     SECONDS_PER_LABEL,
     STEPS,
     Rules,
-    modality_means,
 )
 from segvol_gru.evaluation.records import NOTHING, Six, nan_to_none, write_json
 from segvol_gru.evaluation.tables import MODALITIES, Cell, Table
@@ -164,12 +163,24 @@ def write_results(out: Path, results: Sequence[CaseResult], model: str) -> dict[
     return summary
 
 
+def modality_means(results: Sequence[CaseResult]) -> dict[str, dict[str, float]]:
+    """Plain mean over the cases that count of each ranked number, by modality."""
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for result in results:
+        if result.answered:
+            rows[result.modality].append(result.row())
+    return {
+        modality: {name: sum(row[name] for row in mine) / len(mine) for name in RANKED}
+        for modality, mine in rows.items()
+    }
+
+
 def competition_table(results: Sequence[CaseResult], model: str) -> Table:
     """The layout of the paper's Table 3: plain means over the cases of a modality."""
     groups: dict[str, list[CaseResult]] = defaultdict(list)
     for result in results:
         groups[result.modality].append(result)
-    means = modality_means({f"{r.modality}_{r.case}": r for r in results})
+    means = modality_means(results)
     rows: list[tuple[Cell, ...]] = []
     for modality in (*MODALITIES, *sorted(set(groups) - set(MODALITIES))):
         mine = groups.get(modality, [])

@@ -10,10 +10,9 @@ challenge-protocol sections 3 to 7.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,34 +174,6 @@ def run_case(
     return CaseScores(
         labels, tuple(rounds), label_dsc, label_nsd, dsc, surface, written is not None
     )
-
-
-class Scored(Protocol):
-    """What enters the table: the scores of a case, as they are or under more rules."""
-
-    @property
-    def answered(self) -> bool:
-        """Whether it counts."""
-        ...
-
-    def row(self) -> dict[str, float]:
-        """The four ranked numbers."""
-        ...
-
-
-def modality_means(cases: Mapping[str, Scored]) -> dict[str, dict[str, float]]:
-    """Plain mean over cases of each ranked number, by the file name's prefix (CT, MR, ...).
-
-    Cases without any output are left out, as in the official table.
-    """
-    groups: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for name, scores in cases.items():
-        if scores.answered:
-            groups[name.split("_")[0]].append(scores.row())
-    return {
-        modality: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        for modality, rows in sorted(groups.items())
-    }
 
 
 @dataclass(slots=True)
