@@ -14,6 +14,14 @@ from folders import FillBox, cube, two_cubes, write_folder
 
 from segvol_gru.data.dataset import load_case, read_manifest
 from segvol_gru.evaluation.charts import line_chart
+from segvol_gru.evaluation.comparisons import (
+    IDEAL,
+    VARIANTS,
+    baseline_table,
+    paired_table,
+    variants_table,
+    varied,
+)
 from segvol_gru.evaluation.protocol import evaluate
 from segvol_gru.evaluation.records import Record
 from segvol_gru.evaluation.report import gallery, write_report
@@ -62,6 +70,73 @@ def test_an_interval_resamples_subjects():
     assert found.mean == pytest.approx(0.1)
     assert found.low == pytest.approx(-0.1)
     assert found.high == pytest.approx(0.3)
+
+
+def test_a_gain_is_paired_within_a_run():
+    steps = (0.5, 0.6, 0.7, 0.8, 0.8, 0.8)
+    one = run("one", *(record(n, steps) for n in "abcd"), record("e", (math.nan, *steps[1:])))
+    found = difference(one, one, "dsc_3", "dsc_box")
+    assert found is not None
+    assert (found.mean, found.tasks) == (pytest.approx(0.3), 4)  # one task had no box
+
+
+def test_pairs_of_open_and_research_sets_apart():
+    research = {"licence_class": "research", "dataset": "other"}
+    one = run(
+        "one", *(record(n, 0.6) for n in "abcd"), *(record(n, 0.9, **research) for n in "efgh")
+    )
+    two = run(
+        "two", *(record(n, 0.5) for n in "abcd"), *(record(n, 0.4, **research) for n in "efgh")
+    )
+    table = paired_table([one, two, Run("gone", {}, reason="no weights")])
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    assert [(r["minus"], r["licences"], r["tasks"]) for r in rows] == [
+        *(("two", "open", 4), ("two", "research", 4), ("two", "all", 8)),
+    ]
+    assert [r["dsc_3 mean"] for r in rows] == pytest.approx([0.1, 0.5, 0.3])
+    assert [r["dsc_3 low"] for r in rows] == pytest.approx([0.1, 0.5, 0.3])
+
+
+def test_cells_lost_to_baselines_are_named():
+    ours = run("field", record("a", 0.6), record("b", 0.6, "other"), record("c", 0.6))
+    steps = (0.5, 0.5, 0.5, 0.65, 0.5, 0.6)
+    brush = run("brush", record("a", steps), record("b", 0.5, "other"), record("x", 0.9))
+    table = baseline_table([ours, brush, run("reprompt", record("a", 0.9))])
+    assert table.head == ("data set", "baseline", "tasks", "DSC 1", "DSC 3", "DSC 5")
+    assert [row[:3] for row in table.rows] == [("other", "brush", 1), ("set", "brush", 1)]
+    assert table.rows[1][3:] == pytest.approx((0.1, -0.05, 0))
+    assert "2 of 6 cells lost: set against brush at click 3 (-0.050), " in table.note
+    assert "0 of 3 cells lost." in baseline_table([ours, run("box", record("a", 0.1))]).note
+    assert baseline_table([brush, run("box", record("a", 0.1))]).rows == ()
+
+
+def test_variants_beside_the_ideal_prompts():
+    ideal = run("field", *(record(n, (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)) for n in "abcd"))
+    rough = run("field-flat", *(record(n, (0.3, 0.5, 0.5, 0.7, 0.7, 0.88)) for n in "abcd"))
+    table = variants_table(ideal, [rough, Run("field-jitter", {}, reason="gone")])
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    assert [(r["prompts"], r["licences"]) for r in rows] == [
+        *((IDEAL, "open"), (IDEAL, "all"), ("field-flat", "open"), ("field-flat", "all")),
+    ]
+    assert math.isnan(rows[0]["loss 5"])
+    flat = rows[2]
+    assert [flat[f"DSC {s}"] for s in ("box", "1", "3", "5")] == [0.3, 0.5, 0.7, 0.88]
+    assert [flat[f"loss 5{end}"] for end in ("", " low", " high")] == pytest.approx([0.02] * 3)
+    assert flat["gain 3"] == pytest.approx(0.4)
+    assert flat["worse than box %"] == 0
+
+
+def test_variants_are_what_their_names_say():
+    options = Options(start="tight", most=3)
+    found = {name: varied(options, name) for name in VARIANTS}
+    assert len({(o.start, o.jitter, o.random_clicks) for o in found.values()}) == 7
+    assert found["alternate"].start == "alternate"
+    assert (found["jitter"].start, found["jitter"].jitter) == ("tight", 0.1)
+    assert found["random-clicks"].random_clicks
+    assert {o.foreign for o in found.values()} == {
+        *("", "region-growing", "threshold", "low-resolution"),
+    }
+    assert all(o.most == 3 and o.seed == 2025 for o in found.values())
 
 
 def test_means_over_sets_weigh_sets_alike():

@@ -86,6 +86,40 @@ def test_some_models_and_a_command(tiny_model: Path, data: Path, tmp_path: Path)
     assert "NAME=words" in said
 
 
+def test_variants_go_on_and_are_tabled(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    with np.load(data / "cases" / "a.npz") as case:
+        kept = dict(case)
+    for name in "bcd":
+        np.savez(data / "cases" / f"{name}.npz", **kept)
+    with (data / "manifest.csv").open("a") as stream:
+        stream.write("cases/d.npz,MR,blocks,d,val,open,1\n")
+    out = tmp_path / "out"
+    words = ("report", data, "--out", out, "--model", tiny_model, "--only", "field", "--variants")
+    assert run(*words)[0] == 0
+    made = {p.parent.name: p.read_bytes() for p in (out / "runs").glob("*/rows-0.jsonl")}
+    assert set(made) == {
+        *("field", "field-alternate", "field-jitter", "field-random-clicks", "field-flat"),
+        *("field-region-growing", "field-threshold", "field-low-resolution"),
+    }
+    found = json.loads((out / "variants.json").read_text(encoding="utf-8"))
+    assert found["failed"] == {}
+    rows = {(row["prompts"], row["licences"]): row for row in found["rows"]}
+    assert rows["field-low-resolution", "open"]["tasks"] == 4
+    summary = json.loads((out / "runs" / "field-flat" / "summary.json").read_text(encoding="utf-8"))
+    flat = rows["field-flat", "open"]
+    assert flat["DSC 5"] == pytest.approx(summary["mean"]["open"]["dsc"][5])
+    ideal = json.loads((out / "runs" / "field" / "summary.json").read_text(encoding="utf-8"))
+    loss = ideal["mean"]["open"]["dsc"][5] - flat["DSC 5"]
+    assert flat["loss 5"] == pytest.approx(loss)
+    assert "field under other prompts" in (out / "report.html").read_text(encoding="utf-8")
+    assert (out / "tables" / "variants.csv").is_file()
+    assert run(*words)[0] == 0
+    assert made == {p.parent.name: p.read_bytes() for p in (out / "runs").glob("*/rows-0.jsonl")}
+    code, _, said = run(*words, "--start", "flat")
+    assert code == 2
+    assert "--variants compares with tight boxes" in said
+
+
 def test_nothing_to_report_on(data: Path, tmp_path: Path) -> None:
     code, _, said = run(
         "report", data, "--out", tmp_path / "o", "--model", tmp_path, "--only", "field"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from segvol_gru.data.files import whole_file
-from segvol_gru.evaluation import tables
+from segvol_gru.evaluation import comparisons, tables
 from segvol_gru.evaluation.page import Chart, Picture, page
 from segvol_gru.evaluation.records import Record, write_json
 from segvol_gru.evaluation.runs import Key, Run, of_tasks, set_means, shared_tasks
@@ -52,6 +52,7 @@ def write_report(
     runs: Sequence[Run],
     traits: Mapping[Key, Traits],
     draw: Draw | None = None,
+    more: Sequence[Table] = (),
 ) -> Path:
     """Write everything about some runs.
 
@@ -62,11 +63,12 @@ def write_report(
         runs: the first is what the report is about, the others are compared with it.
         traits: of the tasks, as far as known.
         draw: draws a task of the first run as PNG; None leaves the gallery out.
+        more: further tables, after those that compare runs.
 
     Returns:
         The page.
     """
-    made = all_tables(runs, traits)
+    made = all_tables(runs, traits, more)
     charts = [curves(runs, "dsc"), curves(runs, "nsd")]
     pictures = [] if draw is None else _pictures(runs[0], draw)
     (out / "tables").mkdir(exist_ok=True)
@@ -82,14 +84,18 @@ def write_report(
     return path
 
 
-def all_tables(runs: Sequence[Run], traits: Mapping[Key, Traits]) -> list[Table]:
+def all_tables(
+    runs: Sequence[Run], traits: Mapping[Key, Traits], more: Sequence[Table] = ()
+) -> list[Table]:
     """Every table, in the order of the page."""
     first = runs[0]
     return [
         tables.models_table(runs),
         tables.modality_table(runs),
         tables.iteration_table(first),
-        tables.paired_table(runs),
+        comparisons.paired_table(runs),
+        comparisons.baseline_table(runs),
+        *more,
         tables.failure_table(first, dict(traits)),
         tables.size_table(runs),
         tables.set_table(runs),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from segvol_gru.evaluation.summary import COLUMNS, DRAWS, MIN_TASKS, SEED, measu
 
 FloatArray = NDArray[np.float64]
 Key = tuple[str, int]
+Gaps = Mapping[str, Mapping[str, Sequence[float]]]  # by data set and subject
+SCOPES = ("open", "research", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean over data sets of one model minus another on the same tasks.
+    """Mean over data sets of one value minus another on the same tasks.
 
     Attributes:
         mean: of the differences.
@@ -74,6 +76,12 @@ def shared_tasks(runs: Iterable[Run]) -> set[Key]:
 def of_tasks(run: Run, keys: Iterable[Key]) -> list[Record]:
     """The records of some tasks, those that the run has."""
     return [run.tasks[key] for key in sorted(keys) if key in run.tasks]
+
+
+def in_scope(run: Run, scope: str) -> Run:
+    """The same run without tasks of other licence classes; all of them for "all"."""
+    kept = {k: r for k, r in run.tasks.items() if scope in ("all", r.licence_class)}
+    return replace(run, tasks=kept)
 
 
 def by(records: Iterable[Record], part: Callable[[Record], str]) -> dict[str, list[Record]]:
@@ -106,24 +114,39 @@ def set_means(records: Iterable[Record], least: int = 1) -> dict[str, float]:
     return found
 
 
-def difference(one: Run, other: Run, column: str) -> Difference | None:
+def difference(
+    one: Run, other: Run, column: str, other_column: str | None = None
+) -> Difference | None:
     """One run minus another, paired by task, with an interval over resampled subjects.
 
     Args:
         one: what is asked about.
-        other: what it is compared with.
+        other: what it is compared with; it may be the same run.
         column: a measure of `summary.COLUMNS`.
+        other_column: measure of the other run; the same one if None.
 
     Returns:
         None where no data set has enough tasks in common.
     """
-    place = COLUMNS.index(column)
+    place, other_place = (COLUMNS.index(c) for c in (column, other_column or column))
     gaps: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for key in sorted(one.tasks.keys() & other.tasks.keys()):
         (a, weight_a), (b, weight_b) = measures(one.tasks[key]), measures(other.tasks[key])
-        if weight_a[place] > 0 and weight_b[place] > 0:
+        if weight_a[place] > 0 and weight_b[other_place] > 0:
             record = one.tasks[key]
-            gaps[record.dataset][record.subject].append(float(a[place] - b[place]))
+            gaps[record.dataset][record.subject].append(float(a[place] - b[other_place]))
+    return mean_gap(gaps)
+
+
+def mean_gap(gaps: Gaps) -> Difference | None:
+    """Mean over data sets of the means over tasks, with an interval over resampled subjects.
+
+    Args:
+        gaps: one number per task.
+
+    Returns:
+        None where no data set has enough tasks.
+    """
     large = [g for _, g in sorted(gaps.items()) if sum(map(len, g.values())) >= MIN_TASKS]
     if not large:
         return None
@@ -135,7 +158,7 @@ def difference(one: Run, other: Run, column: str) -> Difference | None:
 
 
 def _resampled(
-    group: dict[str, list[float]], generator: np.random.Generator
+    group: Mapping[str, Sequence[float]], generator: np.random.Generator
 ) -> tuple[float, FloatArray]:
     """Mean over the tasks of a data set, and means with its subjects drawn anew."""
     totals = np.array([sum(group[s]) for s in sorted(group)])

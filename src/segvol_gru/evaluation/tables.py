@@ -15,7 +15,6 @@ from segvol_gru.evaluation.runs import (
     Key,
     Run,
     by,
-    difference,
     of_tasks,
     set_means,
     shared_tasks,
@@ -27,7 +26,6 @@ from segvol_gru.evaluation.traits import HARD, Test, Traits, size_bin
 Cell = str | int | float
 MODALITIES = {"CT": "CT", "MR": "MRI", "Microscopy": "Microscopy", "PET": "PET", "US": "Ultrasound"}
 ITERATIONS = ("Initial prompt", "First", "Second", "Third", "Fourth", "Fifth")
-PAIRED = ("dsc_1", "dsc_3", "dsc_5", "dsc_auc", "nsd_5", "harmful_share")
 PLAIN = "none of these"
 LOST = 0.5  # a structure below this DSC after the last click counts as lost
 
@@ -122,27 +120,6 @@ def iteration_table(run: Run) -> Table:
     title = f"Gain per click of {run.name} (layout of the paper's Table 4)"
     note = f"Means over data sets of at least {MIN_TASKS} tasks."
     return Table("iterations", title, note, head, tuple(rows))
-
-
-def paired_table(runs: Sequence[Run]) -> Table:
-    """The first model minus every other, with intervals."""
-    head: tuple[str, ...] = ("minus", "tasks", "data sets")
-    head += tuple(f"{c} {part}" for c in PAIRED for part in ("mean", "low", "high"))
-    rows: list[tuple[Cell, ...]] = []
-    first = runs[0]
-    for other in runs[1:]:
-        found = [difference(first, other, column) for column in PAIRED]
-        if any(found):
-            known = next(d for d in found if d is not None)
-            cells: list[Cell] = []
-            for d in found:
-                cells += [np.nan] * 3 if d is None else [d.mean, d.low, d.high]
-            rows.append((other.name, known.tasks, known.sets, *cells))
-    note = (
-        "Paired by task; means over data sets of at least "
-        f"{MIN_TASKS} common tasks; 95 % intervals from subjects drawn anew within data sets."
-    )
-    return Table("paired", f"{first.name} minus the others", note, head, tuple(rows))
 
 
 def set_table(runs: Sequence[Run]) -> Table:

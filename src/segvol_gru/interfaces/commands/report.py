@@ -16,11 +16,14 @@ from segvol_gru.interfaces.options import DeviceName, ModelName
 
 if TYPE_CHECKING:
     from segvol_gru.evaluation.runs import Run
+    from segvol_gru.evaluation.tables import Table
     from segvol_gru.evaluation.tasks import Options
     from segvol_gru.evaluation.trial import SegmenterFactory
     from segvol_gru.interfaces.factories import Named
 
     Factories = dict[str, Callable[[], Named]]
+
+VARIED = "field"  # the run whose prompts are varied
 
 
 def report(
@@ -48,6 +51,9 @@ def report(
         int | None, typer.Option(help="The same for our own networks; all if left out.", min=1)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of boxes.")] = 2025,
+    variants: Annotated[
+        bool, typer.Option("--variants", help="Run field under other prompts, too.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     device: DeviceName = "auto",
 ) -> None:
@@ -64,6 +70,11 @@ def report(
         seed=seed,
         workers=workers,
     )
+    if variants and (start != "tight" or VARIED not in factories):
+        raise InputError(
+            f"--variants compares with tight boxes of the run {VARIED}; leave --start out and "
+            f"have {VARIED} among the runs."
+        )
     out.mkdir(parents=True, exist_ok=True)
     runs = []
     for name, make in factories.items():
@@ -71,13 +82,33 @@ def report(
         runs.append(_run(name, make, data, out, given))
     if not any(run.tasks for run in runs):
         raise InputError("nothing was measured: " + " ".join(r.reason for r in runs if r.reason))
+    ideal = [run for run in runs if variants and run.name == VARIED and run.tasks]
+    more = [_vary(run, factories[VARIED], data, out, options) for run in ideal]
     runs.sort(key=lambda run: not run.tasks)  # what the page is about comes first
-    page = _write(data, out, options, runs, factories[runs[0].name]()[0])
+    page = _write(data, out, options, runs, factories[runs[0].name]()[0], more)
     console.out.print(f"wrote {page}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _vary(ideal: Run, make: Callable[[], Named], data: Path, out: Path, options: Options) -> Table:
+    """Run the variants, as far as they are not there yet; write `variants.json`."""
+    from segvol_gru.evaluation.comparisons import VARIANTS, variants_table, varied
+    from segvol_gru.evaluation.records import write_json
+
+    runs = [_run(f"{VARIED}-{name}", make, data, out, varied(options, name)) for name in VARIANTS]
+    table = variants_table(ideal, runs)
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    failed = {run.name: len(run.errors) for run in runs if run.errors}
+    write_json(out / "variants.json", {"note": table.note, "rows": rows, "failed": failed})
+    return table
+
+
 def _write(
-    data: Path, out: Path, options: Options, runs: Sequence[Run], factory: SegmenterFactory
+    data: Path,
+    out: Path,
+    options: Options,
+    runs: Sequence[Run],
+    factory: SegmenterFactory,
+    more: Sequence[Table],
 ) -> Path:
     """Write the page; the factory makes the first run's model again, for the gallery."""
     from segvol_gru.evaluation.report import write_report
@@ -88,7 +119,7 @@ def _write(
     gallery = Gallery(data, options, factory, out / "gallery")
     traits = read_traits(data, options.split, out / "traits.json")
     facts = _facts(data, options, runs)
-    return write_report(out, "Interactive segmentation report", facts, runs, traits, gallery)
+    return write_report(out, "Interactive segmentation report", facts, runs, traits, gallery, more)
 
 
 def _factories(model: str, weights: Path | None, commands: Sequence[str], device: str) -> Factories:
