@@ -25,7 +25,7 @@ from segvol_gru.data.phantom_shapes import (
 )
 from segvol_gru.prompts import Index
 
-SCENES = (0.4, 0.25, 0.2, 0.15)  # weights of organs, heart, brain, tumour
+SCENES = (0.3, 0.25, 0.3, 0.15)  # weights of organs, heart, brain, tumour
 
 
 class Phantom(NamedTuple):
@@ -91,38 +91,47 @@ def _brain(shape: Index, warp: FloatField, generator: np.random.Generator) -> Ph
     """Folded sheets: a core, a band of even depth on it, and a fluid outside and in hollows."""
     centre, radii = generator.uniform(-0.15, 0.15, 3), generator.uniform(0.55, 0.95, 3)
     outside = ellipsoid(shape, centre, radii) + 0.05 * rolled(warp, generator)
-    folds = np.abs(smooth_noise(shape, int(generator.integers(7, 15)), generator))
-    depth = outside + np.float32(generator.uniform(0.15, 0.7)) * folds
-    band = np.float32(generator.uniform(0.08, 0.25))
+    noise = smooth_noise(shape, int(generator.integers(7, 17)), generator)
+    folds = np.abs(noise)  # broad furrows; the other kind is narrow
+    if generator.random() < 0.6:
+        folds = np.exp(-((noise / np.float32(generator.uniform(0.15, 0.4))) ** 2))
+    solid = outside + np.float32(generator.uniform(0.15, 0.8)) * folds < 1
+    deep = ndimage.distance_transform_edt(solid) > generator.uniform(1.5, 5.0)
     labels = np.zeros(shape, np.uint8)
     labels[outside < 1] = 1
-    labels[depth < 1] = 2
-    labels[depth < 1 - band] = 3
-    for label in (*[1] * int(generator.integers(0, 3)), *[2] * int(generator.integers(0, 3)), 4):
+    labels[solid] = 2
+    labels[deep] = 3
+    hollows = generator.integers(0, 4, 3)
+    for label in np.repeat([1, 2, 4], hollows):
         at = centre + radii * generator.uniform(-0.4, 0.4, 3)
         inner = ellipsoid(shape, at, radii * generator.uniform(0.08, 0.3, 3))
-        labels[(inner + 0.2 * rolled(warp, generator) < 1) & (labels == 3)] = label
+        labels[(inner + 0.2 * rolled(warp, generator) < 1) & deep] = label
     if generator.random() < 0.5:  # a stripped skull: nothing outside
-        return Phantom(labels, (1, 2, 3))
+        return Phantom(labels, (1, 2, 3, 4))
     scalp = (outside > np.float32(generator.uniform(1.0, 1.1))) & (outside < 1.2)
     labels[scalp] = 5
-    return Phantom(labels, (1, 2, 3, 5))
+    return Phantom(labels, (1, 2, 3, 4, 5))
 
 
 def _tumour(shape: Index, warp: FloatField, generator: np.random.Generator) -> Phantom:
-    """Ragged layers inside one another, and neighbours."""
-    labels = np.zeros(shape, np.uint8)
-    for label in range(5, 5 + int(generator.integers(1, 5))):
-        labels[blob(shape, warp, generator)] = label
-    centre, radii = generator.uniform(-0.4, 0.4, 3), generator.uniform(0.3, 0.8, 3)
+    """Ragged layers inside one another, in a brain or among other structures."""
+    if generator.random() < 0.5:
+        labels = _brain(shape, warp, generator).labels
+    else:
+        labels = np.zeros(shape, np.uint8)
+        for label in range(1, 1 + int(generator.integers(1, 5))):
+            labels[blob(shape, warp, generator)] = label
+    first = int(labels.max()) + 1
+    count = int(generator.integers(1, 5))
+    centre, radii = generator.uniform(-0.4, 0.4, 3), generator.uniform(0.25, 0.8, 3)
     depth = ellipsoid(shape, centre, radii)
     level = 1.0
-    for label in range(1, 1 + int(generator.integers(2, 5))):
+    for label in range(first, first + count):
         ragged = np.float32(generator.uniform(0.1, 0.5))
         waves = smooth_noise(shape, int(generator.integers(5, 12)), generator)
         labels[depth + ragged * waves < level] = label
         level *= generator.uniform(0.45, 0.8)
-    return Phantom(labels, (1, 2, 3))
+    return Phantom(labels, tuple(range(first, first + count)))
 
 
 def phantom_image(

@@ -21,6 +21,7 @@ from segvol_gru.prompts import Index
 from segvol_gru.training.draw import Example, ExampleConfig, Structure, Voxels, draw_example
 
 PHANTOM_SHAPE = (72, 72, 72)
+HARDNESS = 0.7  # power of the share of its box by which a structure is drawn more often
 HARD_SHARE = 0.6  # of phantoms, one of whose hard structures is asked for
 MIN_CELLS = 30  # a region that shows less of its target than this is drawn again
 
@@ -87,13 +88,24 @@ class Examples(Dataset[Example]):
                 texture = _texture(self._case(generator).image, generator)
             return _synthetic(texture, generator)
         case = self._case(generator)
-        label = list(case.tasks)[generator.integers(len(case.tasks))]
+        label = int(generator.choice(list(case.tasks), p=_hardness(case)))
         lo, hi, _ = case.tasks[label]
         return Structure(case.image, case.labels, label, lo, hi, case.spacing_mm)
 
     def _case(self, generator: np.random.Generator) -> TrainingCase:
         group = self.groups[int(generator.choice(len(self.groups), p=self.group_share))]
         return group[int(generator.integers(len(group)))]
+
+
+def _hardness(case: TrainingCase) -> NDArray[np.float64]:
+    """Shares of a case's structures: the less of its box one fills, the more often it is drawn."""
+    filled = [
+        voxels / np.prod([b - a + 1 for a, b in zip(lo, hi, strict=True)])
+        for lo, hi, voxels in case.tasks.values()
+    ]
+    weights = np.array(filled) ** -HARDNESS
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 def _texture(image: Voxels, generator: np.random.Generator) -> NDArray[np.float32]:
