@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from segvol_gru.errors import InputError
+from segvol_gru.interfaces.commands.calibrate import calibrate
 from segvol_gru.interfaces.commands.challenge import predict_challenge
 from segvol_gru.interfaces.commands.competition import challenge
 from segvol_gru.interfaces.commands.coreset import coreset
@@ -63,6 +64,7 @@ for command in (
     doctor,
     evaluate,
     report,
+    calibrate,
     challenge,
     coreset,
     predict_challenge,

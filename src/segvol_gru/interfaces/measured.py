@@ -12,7 +12,7 @@ from segvol_gru.correct import Corrector
 from segvol_gru.pipeline import Model
 from segvol_gru.pretrained import load_model
 from segvol_gru.prompt_maps import CellPrompts
-from segvol_gru.prompts import Box, Click
+from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.region import Region
 from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
@@ -99,6 +99,17 @@ class SessionSegmenter:
                 self._session.prompt(self._clicks[place])
         self._clicks.append(click)
         return self._session.prompt(click)
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """See `evaluation.calibration.Doubter`."""
+        assert self._session is not None
+        return self._session.probability
+
+    def suggest(self) -> Index | None:
+        """See `evaluation.calibration.Doubter`; the rule is the session's."""
+        assert self._session is not None
+        return self._session.suggest()
 
     _first: Box | Click | NDArray[np.bool_]
     _clicks: list[Click]
