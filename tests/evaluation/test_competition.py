@@ -10,6 +10,7 @@ import os
 import numpy as np
 import pytest
 from folders import cube, two_cubes, write_folder
+from goldens import NAMES, load, needs_goldens
 
 from segvol_gru.data.challenge import read_challenge
 from segvol_gru.errors import InputError
@@ -251,6 +252,52 @@ def test_competition_files_keep_their_boxes_and_labels(tmp_path):
             row = {r["CaseName"]: r for r in csv.DictReader(stream)}["MR_without_box.npz"]
         empty = "0.0" if rules == "official" else ""
         assert (row["DSC_1"], row["NSD_1"], row["RunningTime_1"]) == (empty,) * 3
+
+
+class Replay:
+    """Writes what the golden run's model wrote."""
+
+    def __init__(self, golden):
+        self.golden, self.calls = golden, 0
+
+    def __call__(self, inputs, outputs):
+        (path,) = inputs.glob("*.npz")
+        if self.golden["wrote"][self.calls]:
+            segs = self.golden["pred"][self.calls]
+            fortran = self.golden["pred_fortran"][self.calls]
+            np.savez(outputs / path.name, segs=np.asfortranarray(segs) if fortran else segs)
+        self.calls += 1
+
+
+@needs_goldens
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_scores_as_the_official_script_does(name, tmp_path):
+    golden = load(name)
+    data, boxed = tmp_path / "data", int(golden["first_step"]) == 0
+    data.mkdir()
+    content = {key: golden[key] for key in ("gts", "spacing")}
+    if boxed:
+        box = dict.fromkeys(("z_min", "z_mid", "z_mid_x_min", "z_mid_y_min"), 0)
+        box |= dict.fromkeys(("z_max", "z_mid_x_max", "z_mid_y_max"), 1)
+        content["boxes"] = np.array([box] * len(golden["labels"]), dtype=object)
+    image = np.zeros(golden["gts"].shape, np.uint8)
+    np.savez(data / f"CT_{name}.npz", imgs=image, **content)
+    run(data, tmp_path / "out", Replay(golden), rules="official")
+    (found,) = read_results(tmp_path / "out")
+    assert found.labels == tuple(golden["labels"])
+    for given, places, flags in zip(
+        found.clicks, golden["click_zyx"], golden["click_is_fg"], strict=True
+    ):
+        wanted = [
+            (*at, flag) if flag >= 0 else None for at, flag in zip(places, flags, strict=True)
+        ]
+        assert list(given) == wanted
+    close = {"rtol": 0, "atol": 1e-12}
+    np.testing.assert_allclose(found.dsc, golden["dsc"], **close)
+    np.testing.assert_allclose(found.nsd, golden["nsd"], **close)
+    for key, value in found.row().items():
+        assert value == pytest.approx(float(golden[key.lower()]), abs=1e-12)
+    assert found.seconds_allowed == int(golden["runtime_upperbound"])
 
 
 def result(case="CT_a", rules="official", seconds=(1.0,) * 6, **more):
