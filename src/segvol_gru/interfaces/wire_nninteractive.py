@@ -122,7 +122,7 @@ class Dialect:
             return self.reset()
         name = self._known.get(_digest(mask))
         left = self._session.current
-        if name is not None and name in self._session.objects:
+        if name is not None and self._has(name, mask):
             self._session.select(name)
             if left != name and left not in self._known.values():
                 self._session.remove_object(left)
@@ -173,6 +173,11 @@ class Dialect:
             return None
         self._waiting.append(say)
         return self.predict()
+
+    def _has(self, name: str, mask: BoolArray) -> bool:
+        """Whether an object has this mask still: it may have been undone or removed."""
+        session = self._session
+        return name in session.objects and np.array_equal(session.mask_of(name), mask)
 
     def _changed(self, mask: BoolArray) -> Change:
         """Remember what the caller will show."""

@@ -95,6 +95,20 @@ def test_coming_back_to_an_object_revives_its_memory_and_history(
     assert [live.undo(), live.undo(), live.undo(), live.undo()] == [True] * 3 + [False]
 
 
+def test_a_mask_that_was_undone_is_taken_as_it_is_sent(
+    viewer: tuple[Viewer, NDArray[np.uint8]], local: Session
+) -> None:
+    live, buffer = viewer
+    live.add_bbox_interaction(BOX, include_interaction=True)
+    kept = buffer.copy()
+    assert live.undo() is True
+    live.add_initial_seg_interaction(kept)
+    np.testing.assert_array_equal(buffer, kept)
+    live.add_point_interaction((6, 9, 8), include_interaction=True)
+    local.start(kept.astype(bool))
+    np.testing.assert_array_equal(buffer, local.click((6, 9, 8)))
+
+
 def test_a_mask_from_elsewhere_is_gone_on_with(
     viewer: tuple[Viewer, NDArray[np.uint8]], local: Session
 ) -> None:
