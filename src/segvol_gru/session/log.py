@@ -224,7 +224,8 @@ def keys_of(command: Command) -> list[str]:
 
 
 def _require_free(scene: Scene, name: str) -> None:
-    if not isinstance(name, str) or not name.strip() or len(name) > NAME_LIMIT:
+    words = isinstance(name, str) and name.strip() and name.isprintable()
+    if not words or len(name) > NAME_LIMIT:
         raise InputError(f"name is {name!r}, wanted a word or two, at most {NAME_LIMIT} letters.")
     if any(track.name == name for track in scene.tracks):
         raise InputError(f"there is an object {name!r} already; choose another name.")
