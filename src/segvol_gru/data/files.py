@@ -42,7 +42,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_size(path: Path, shape: Sequence[int], n_bytes: int, held: int | None = None) -> None:
+def check_size(
+    path: Path,
+    shape: Sequence[int],
+    n_bytes: int,
+    held: int | None = None,
+    limit: int | None = None,
+) -> None:
     """Refuse a file whose header asks for absurd memory.
 
     Args:
@@ -50,10 +56,16 @@ def check_size(path: Path, shape: Sequence[int], n_bytes: int, held: int | None 
         shape: array shape its header claims, any number of axes.
         n_bytes: bytes that array takes.
         held: bytes the file really has, compressed or not; None where the data lie elsewhere.
+        limit: most bytes that the caller wants to spend; None for no limit.
 
     Raises:
-        InputError: more than `MAX_VOXELS` values, or more bytes than the file can hold.
+        InputError: more than `MAX_VOXELS` values, more bytes than the file can hold or than
+            `limit`.
     """
+    if limit is not None and n_bytes > limit:
+        raise InputError(
+            f"{path} takes {n_bytes} bytes in memory, wanted at most {limit}; crop the image."
+        )
     voxels = 1
     for n in shape:
         voxels *= max(int(n), 0)

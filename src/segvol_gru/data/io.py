@@ -39,6 +39,7 @@ def read_volume(
     channel: int | None = None,
     time: int | None = None,
     modality: str | None = None,
+    limit: int | None = None,
 ) -> Volume:
     """Read one 3-D image.
 
@@ -48,6 +49,7 @@ def read_volume(
         time: which frame of a series, from 0; no default is guessed.
         modality: 'CT', 'MR', 'PET', 'US' or 'Microscopy' where it is known; DICOM files and
             competition file names say it themselves.
+        limit: most bytes that the voxels of an image file may take in memory.
 
     Returns:
         The volume in (D, H, W) order with its grid and the file's header.
@@ -63,19 +65,22 @@ def read_volume(
     if not source.is_file():
         raise InputError(f"there is no file {source}; give the path of an image.")
     if suffix in NIFTI:
-        return read_nifti(source, channel, time, modality)
+        return read_nifti(source, channel, time, modality, limit)
     if suffix in ITK:
-        return read_itk(source, channel, time, modality)
+        return read_itk(source, channel, time, modality, limit)
     _refuse_choice(source, channel, time)
     return read_challenge(source, modality=modality).volume
 
 
-def read_mask(path: StrPath, like: Volume | Grid | None = None) -> NDArray[np.integer[Any]]:
+def read_mask(
+    path: StrPath, like: Volume | Grid | None = None, *, limit: int | None = None
+) -> NDArray[np.integer[Any]]:
     """Read a mask or label map.
 
     Args:
         path: an image file of whole numbers; of an .npz file the key `segs`, else `gts`.
         like: the image it belongs to; None skips the check of the grid.
+        limit: see `read_volume`.
 
     Returns:
         (D, H, W) labels in the smallest unsigned type that holds them.
@@ -93,7 +98,7 @@ def read_mask(path: StrPath, like: Volume | Grid | None = None) -> NDArray[np.in
                 "give a mask drawn on this very image."
             )
         return labels
-    volume = read_volume(source)
+    volume = read_volume(source, limit=limit)
     if grid is not None:
         require_same_grid(volume.grid, grid, str(source))
     return as_labels(volume.array, str(source))

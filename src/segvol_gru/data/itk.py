@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,26 @@ from segvol_gru.volume import Volume
 
 DICOM_MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "US"}
 META, NRRD = "MetaImageIO", "NrrdImageIO"
+WIDTHS = {
+    getattr(sitk, f"sitk{vector}{name}"): width
+    for vector in ("", "Vector")
+    for name, width in (
+        *((f"{sign}Int{8 * n}", n) for sign in ("", "U") for n in (1, 2, 4, 8)),
+        *(("Float32", 4), ("Float64", 8)),
+    )
+}
+"""Bytes of a value by ITK's number of its type."""
 READERS = {".mha": META, ".mhd": META, ".nrrd": NRRD, ".nhdr": NRRD}
 MODALITY_TAG = "0008|0060"
 
 
-def read_itk(path: Path, channel: int | None, time: int | None, modality: str | None) -> Volume:
+def read_itk(
+    path: Path,
+    channel: int | None,
+    time: int | None,
+    modality: str | None,
+    limit: int | None = None,
+) -> Volume:
     """Read one volume of a .nrrd, .nhdr, .mha or .mhd file.
 
     A file that does not say where it lies (NRRD without `space`) is taken for LPS, as ITK does.
@@ -40,7 +56,8 @@ def read_itk(path: Path, channel: int | None, time: int | None, modality: str | 
     reader.SetFileName(str(path))
     _or_refuse(path, reader.ReadImageInformation)
     size, parts = tuple(reader.GetSize()), reader.GetNumberOfComponents()
-    check_size(path, (*size, parts), 0)
+    n_bytes = math.prod(size) * parts * WIDTHS.get(reader.GetPixelID(), max(WIDTHS.values()))
+    check_size(path, (*size, parts), n_bytes, limit=limit)
     if len(size) not in (2, 3, 4):
         raise InputError(f"{path} has {len(size)} axes, wanted 3 or a series of 3-D: split it.")
     _, _, depth, frames = (*size, 1, 1)[:4]

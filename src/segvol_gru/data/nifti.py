@@ -38,7 +38,13 @@ GZIP_LEVEL = 3
 """Masks shrink a hundredfold at any level; higher ones only cost time."""
 
 
-def read_nifti(path: Path, channel: int | None, time: int | None, modality: str | None) -> Volume:
+def read_nifti(
+    path: Path,
+    channel: int | None,
+    time: int | None,
+    modality: str | None,
+    limit: int | None = None,
+) -> Volume:
     """Read one volume of a .nii or .nii.gz file.
 
     The world is the sform where its code is set, else the qform, else nibabel's centred default;
@@ -51,7 +57,7 @@ def read_nifti(path: Path, channel: int | None, time: int | None, modality: str 
     """
     try:
         with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as stream:
-            raw, header, array = _read(path, stream)
+            raw, header, array = _read(path, stream, limit)
         shape = array.shape
         x, y, z, frames, channels = (*shape, 1, 1, 1, 1, 1)[:5]
         if math.prod(shape[5:]) != 1:
@@ -113,7 +119,9 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid) -> None:
             file.write(values.data)
 
 
-def _read(path: Path, stream: io.BufferedIOBase) -> tuple[bytes, Any, NDArray[Any]]:
+def _read(
+    path: Path, stream: io.BufferedIOBase, limit: int | None
+) -> tuple[bytes, Any, NDArray[Any]]:
     """Header as it is, header as nibabel mends it, and the array as it is stored.
 
     Nibabel's own reader stops before a gzip file's checksum, so it would take damaged voxels.
@@ -124,12 +132,13 @@ def _read(path: Path, stream: io.BufferedIOBase) -> tuple[bytes, Any, NDArray[An
     header = _header_from(raw, check=True)
     shape = tuple(int(n) for n in header.get_data_shape())
     dtype = header.get_data_dtype()
-    check_size(path, shape, math.prod(shape) * dtype.itemsize, path.stat().st_size)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    check_size(path, shape, n_bytes, path.stat().st_size, limit)
     offset = header.get_data_offset()
     if not len(raw) <= offset <= MAX_OFFSET:
         raise ValueError(f"the voxels start at byte {offset}")
     stream.read(offset - len(raw))
-    data = bytearray(math.prod(shape) * dtype.itemsize)
+    data = bytearray(n_bytes)
     view = memoryview(data)
     while view and (count := stream.readinto(view)):
         view = view[count:]

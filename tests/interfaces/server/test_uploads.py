@@ -7,14 +7,16 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from live import post
+from live import post, serving
 from tiny import tiny_volume
 
 from segvol_gru.data.io import read_mask, write_mask
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.client import RemoteSession
+from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.server.uploads import FileFormat, uploaded
 from segvol_gru.interfaces.wire import API
+from segvol_gru.volume import Volume
 
 META = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\n"
 NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n"
@@ -71,3 +73,18 @@ def test_a_file_of_another_format_is_not_read_under_a_false_name(address: str) -
         uploaded(body, "mha", "upload"),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", ["mha", "nrrd", "nii", "nii.gz"])
+def test_an_image_that_grows_in_memory_is_refused_before_it_does(
+    tmp_path: Path, kind: FileFormat
+) -> None:
+    side = 60
+    volume = Volume(np.zeros((side,) * 3, np.uint8), (1.0, 1.0, 1.0))
+    write_mask(tmp_path / f"large.{kind}", volume.array.astype(bool), volume)
+    body = (tmp_path / f"large.{kind}").read_bytes()
+    limits = Limits(max_upload_bytes=side**3 - 1)
+    with serving(tmp_path / "store", limits) as address:
+        reply = post(f"{address}{API}/sessions/file", params={"format": kind}, content=body)
+    assert reply.status_code == 400
+    assert f"takes {side**3} bytes in memory" in reply.json()["detail"]

@@ -78,7 +78,13 @@ async def begin_with_file(
 
     def read() -> Volume:
         with uploaded(body, kind, "upload") as path:
-            return read_volume(path, channel=channel, time=frame, modality=modality)
+            return read_volume(
+                path,
+                channel=channel,
+                time=frame,
+                modality=modality,
+                limit=service.limits.max_upload_bytes,
+            )
 
     volume = await service.read(read)
     return await begun(service, volume, window)

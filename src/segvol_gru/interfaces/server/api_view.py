@@ -76,11 +76,11 @@ async def reference(
     kind: Annotated[FileFormat, Query(alias="format", description="Of the body.")],
 ) -> Response:
     """Read a mask file on the volume's grid: packed array of unsigned integers. Nothing is kept."""
-    body = await body_of(request)
+    body, limit = await body_of(request), service.limits.max_upload_bytes
 
     def read(live: Session) -> bytes:
         with uploaded(body, kind, "reference") as path:
-            return pack(read_mask(path, live.volume), image=False)
+            return pack(read_mask(path, live.volume, limit=limit), image=False)
 
     return binary(await service.ask(session, read))
 
