@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from segvol_gru.interfaces.server.service import Service
 
 KEY_VARIABLE = "SEGVOL_GRU_API_KEY"
+KEEP_ALIVE_S = 75
+"""An unused connection lives longer here than in clients (5 s), lest we hang up as they speak."""
 HOST = typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
 PORT = typer.Option(help="0 for any free one.", min=0, max=65535)
 STORE = typer.Option(help="Folder for sessions; they survive a restart. Default: the user's data.")
@@ -70,7 +72,11 @@ def serve(
         if not local and api_key is None:
             console.refuse(f"whoever reaches this server can use it; set {KEY_VARIABLE}.")
         config = uvicorn.Config(
-            app, access_log=False, log_level="warning", timeout_graceful_shutdown=5
+            app,
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=5,
         )
         uvicorn.Server(config).run(sockets=[listening])
 
