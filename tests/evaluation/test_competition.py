@@ -7,6 +7,7 @@ import json
 import math
 import os
 
+import nibabel as nib
 import numpy as np
 import pytest
 from folders import cube, two_cubes, write_folder
@@ -252,6 +253,23 @@ def test_competition_files_keep_their_boxes_and_labels(tmp_path):
             row = {r["CaseName"]: r for r in csv.DictReader(stream)}["MR_without_box.npz"]
         empty = "0.0" if rules == "official" else ""
         assert (row["DSC_1"], row["NSD_1"], row["RunningTime_1"]) == (empty,) * 3
+
+
+def test_pairs_of_nifti_files(tmp_path):
+    data = tmp_path / "data"
+    for folder, name in (("images", "US_a"), ("labels", "US_a"), ("images", "lone")):
+        (data / folder).mkdir(parents=True, exist_ok=True)
+        array = cubes().T if folder == "labels" else cubes().T * 10  # (x, y, z)
+        path = data / folder / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(array, np.diag((-1.0, -1.0, 2.0, 1.0))), path)
+    painter = Painter()
+    summary = run(data, tmp_path / "out", painter)
+    assert [name for name, *_ in painter.asked] == ["US_a"] * 6
+    (result,) = (r for r in read_results(tmp_path / "out") if r.labels)
+    assert (result.modality, result.labels, result.dsc) == ("US", (2, 7), (1,) * 6)
+    (fault,) = summary["faults"]
+    assert fault["case"] == "CT_lone"
+    assert "lone.nii.gz" in fault["fault"]
 
 
 class Replay:

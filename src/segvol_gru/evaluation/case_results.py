@@ -150,13 +150,13 @@ def write_results(out: Path, results: Sequence[CaseResult], model: str) -> dict[
     faults += [
         {"case": r.case, "fault": f"took {r.seconds_total:.1f} s of {r.seconds_allowed} s"}
         for r in results
-        if r.labels and r.slow
+        if r.slow
     ]
     cases = {
         "all": len(results),
         "read": sum(bool(r.labels) for r in results),
         "counted": sum(r.answered for r in results),
-        "slow": sum(bool(r.labels) and r.slow for r in results),
+        "slow": sum(r.slow for r in results),
     }
     summary = {"cases": cases, "table": asdict(table), "faults": faults}
     write_json(out / "summary.json", summary)
@@ -194,7 +194,7 @@ def competition_table(results: Sequence[CaseResult], model: str) -> Table:
                 sum(r.answered for r in mine),
                 sum(spent) / len(spent) if spent else math.nan,
                 max(spent, default=math.nan),
-                sum(bool(r.labels) and r.slow for r in mine),
+                sum(r.slow for r in mine),
             )
         )
     head = ("Modality", "Methods", *(name.replace("_", " ") for name in RANKED))
