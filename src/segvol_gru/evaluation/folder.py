@@ -158,7 +158,8 @@ def write_input(
         )
     if previous is not None:
         content["prev_pred"] = previous
-    np.savez_compressed(path, **content)
+    # The official script deflates; np.load reads both alike, and deflating takes 0.2 s per MB.
+    np.savez(path, **content)
 
 
 def box_record(box: Box) -> dict[str, int]:
