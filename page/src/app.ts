@@ -31,6 +31,7 @@ export class App {
   tool: Tool = "box";
   private readonly marks = element("marks", HTMLCanvasElement);
   private readonly renders: (() => void)[] = [];
+  private readonly readies: (() => void)[] = [];
 
   constructor() {
     this.api.key = sessionStorage.getItem(KEY) ?? "";
@@ -40,6 +41,16 @@ export class App {
   /** Call something whenever what is known may have changed. */
   onChange(render: () => void): void {
     this.renders.push(render);
+  }
+
+  /** Call something once, when the viewer has its canvas. */
+  onReady(run: () => void): void {
+    this.readies.push(run);
+  }
+
+  ready(): void {
+    for (const run of this.readies) run();
+    this.changed();
   }
 
   changed(): void {

@@ -42,7 +42,7 @@ async function main(): Promise<void> {
     drag: (first, second, plane, done) => app.drag(first, second, plane, done),
     hover: (at) => (element("place").textContent = at && app.case ? readout(app, at) : ""),
   });
-  app.changed();
+  app.ready();
   begin(app);
 }
 

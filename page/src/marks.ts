@@ -1,4 +1,4 @@
-// Boxes, clicks and the suggestion, drawn over the planes.
+// Crosshair, boxes, clicks and the suggestion, drawn over the planes.
 
 import type { Box } from "./box";
 import { fileOfRas, fracOfRas, rasOfFile, reversed, triple, type Triple, type Turn } from "./geometry";
@@ -16,6 +16,8 @@ const ADD = "#3ddc84";
 const REMOVE = "#ff5c6c";
 const BOX = "#ffd34d";
 const SUGGESTED = "#4aa8ff";
+const CROSSHAIR = "rgb(140 200 255 / 55%)";
+const CROSSHAIR_GAP = 12;
 const RADIUS = 6;
 
 type PlaneTile = Tile & { plane: Plane };
@@ -53,6 +55,7 @@ function drawPlane(
 ): void {
   const { through } = PLANES[tile.plane];
   const ras = (place: Triple) => rasOfFile(reversed(place), turn);
+  drawCrosshair(pen, tile, pixelOf(tile, fracOfRas(at, turn)));
   if (marks.box) {
     const [a, b] = [ras(marks.box.lo), ras(marks.box.hi)];
     const inside = Math.min(a[through], b[through]) <= at[through] &&
@@ -68,6 +71,25 @@ function drawPlane(
   if (marks.suggestion && ras(marks.suggestion)[through] === at[through]) {
     drawRing(pen, pixelOf(tile, fracOfRas(ras(marks.suggestion), turn)));
   }
+}
+
+function drawCrosshair(
+  pen: CanvasRenderingContext2D,
+  tile: Tile,
+  [x, y]: [number, number],
+): void {
+  pen.beginPath();
+  pen.moveTo(tile.left, y);
+  pen.lineTo(x - CROSSHAIR_GAP, y);
+  pen.moveTo(x + CROSSHAIR_GAP, y);
+  pen.lineTo(tile.left + tile.width, y);
+  pen.moveTo(x, tile.top);
+  pen.lineTo(x, y - CROSSHAIR_GAP);
+  pen.moveTo(x, y + CROSSHAIR_GAP);
+  pen.lineTo(x, tile.top + tile.height);
+  pen.strokeStyle = CROSSHAIR;
+  pen.lineWidth = 1;
+  pen.stroke();
 }
 
 /** The outer edges of both corners' voxels; dashed where the slice does not cut the box. */

@@ -20,6 +20,10 @@ const OWN = "as typed";
 export function setUpView(app: App): void {
   const layout = element("layout", HTMLSelectElement);
   layout.onchange = () => app.viewer.setLayout(layout.value as Layout);
+  app.onReady(() => {
+    if (app.viewer.isSlow) layout.value = "planes";
+    app.viewer.setLayout(layout.value as Layout);
+  });
 
   const opacity = element("opacity", HTMLInputElement);
   opacity.oninput = () => app.viewer.setMaskOpacity(opacity.valueAsNumber);

@@ -1,21 +1,23 @@
 // NiiVue, and nothing of NiiVue elsewhere. It draws; the mouse and the keys never reach it.
 //
 // Masks go into its drawing layer, one byte per voxel that is uploaded as it is; doubt is an
-// overlay, which costs more, so it is only there while it is shown.
+// overlay, which costs more, so it is only there while it is shown. However often it is asked to
+// draw, it draws once per frame of the screen.
 
 import { cmapper, MULTIPLANAR_TYPE, Niivue, NVImage, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
 import type { Part } from "./arrays";
-import { clamp, fileOfRas, fracOfRas, rasOfFrac, triple, type Triple, type Turn } from "./geometry";
+import { clamp, fracOfRas, rasOfFrac, triple, type Triple, type Turn } from "./geometry";
 import { type Coat, paint } from "./paint";
 import { type Plane, PLANES, ruler, type Tile } from "./tiles";
 
-export type Layout = Plane | "render" | "all";
+export type Layout = Plane | "render" | "planes" | "all";
 
 const SLICE_TYPES: Record<Layout, SLICE_TYPE> = {
   axial: SLICE_TYPE.AXIAL,
   coronal: SLICE_TYPE.CORONAL,
   sagittal: SLICE_TYPE.SAGITTAL,
   render: SLICE_TYPE.RENDER,
+  planes: SLICE_TYPE.MULTIPLANAR,
   all: SLICE_TYPE.MULTIPLANAR,
 };
 const PLANE_NAMES: (Plane | null)[] = ["axial", "coronal", "sagittal"];
@@ -23,11 +25,10 @@ const UINT8 = 2; // NIfTI's code
 const HEAT_MAP = "inferno";
 const HEAT_FROM = 40; // fainter doubt is not shown
 const ZOOM_LIMITS = [1, 12] as const;
+const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 const OPTIONS = {
   backColor: [0.05, 0.06, 0.08, 1],
-  crosshairColor: [0.55, 0.75, 1, 0.6],
-  crosshairGap: 12,
-  crosshairWidth: 1,
+  crosshairWidth: 0, // `marks` draws a finer one
   fontColor: [0.9, 0.92, 0.95, 1],
   dragAndDropEnabled: false,
   interactive: false,
@@ -37,7 +38,6 @@ const OPTIONS = {
   logLevel: "error" as const,
   multiplanarLayout: MULTIPLANAR_TYPE.GRID,
   multiplanarShowRender: SHOW_RENDER.ALWAYS,
-  show3Dcrosshair: true,
   sliceType: SLICE_TYPE.MULTIPLANAR,
 };
 
@@ -53,8 +53,26 @@ export class Viewer {
       throw new Error("This browser has no WebGL 2, which the page draws with; use another one.");
     }
     await this.nv.attachToCanvas(canvas);
+    const drawNow = this.nv.drawScene.bind(this.nv);
+    let asked = false;
+    this.nv.drawScene = () => {
+      if (asked) return;
+      asked = true;
+      requestAnimationFrame(() => {
+        asked = false;
+        drawNow();
+        this.onDrawn();
+      });
+    };
     this.nv.setRadiologicalConvention(true);
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    new ResizeObserver(() => this.nv.drawScene()).observe(canvas);
+  }
+
+  /** Whether the processor draws, for want of a graphics card: a rendering takes it seconds. */
+  get isSlow(): boolean {
+    const { gl } = this.nv;
+    const names = gl.getExtension("WEBGL_debug_renderer_info");
+    return SOFTWARE.test(String(gl.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER)));
   }
 
   /** Show another volume, the bytes of a NIfTI file, from its middle. */
@@ -91,7 +109,7 @@ export class Viewer {
     const { dims } = this.turn;
     const inside = triple((a) => clamp(ras[a], 0, dims[a] - 1));
     this.nv.scene.crosshairPos = fracOfRas(inside, this.turn);
-    this.draw();
+    this.nv.drawScene();
   }
 
   /** The image's value at a voxel. */
@@ -104,24 +122,22 @@ export class Viewer {
     if (!this.nv.drawBitmap) return;
     paint(this.nv.drawBitmap, coats, this.turn);
     this.nv.refreshDrawing(false);
-    this.draw();
+    this.nv.drawScene();
   }
 
   setMaskOpacity(opacity: number): void {
     this.nv.setDrawOpacity(opacity);
-    this.onDrawn();
   }
 
   /** The colour of every label, `#rrggbb`. */
   setColours(colours: Map<number, string>): void {
     const shades = Array.from({ length: 256 }, (_, n) => colours.get(n) ?? "#ffffff");
     const channel = (at: number) => shades.map((c) => parseInt(c.slice(at, at + 2), 16));
-    const labels = shades.map((_, n) => String(n));
-    const opaque = shades.map((_, n) => (n ? 255 : 0));
-    const map = { R: channel(1), G: channel(3), B: channel(5), A: opaque, I: [], labels };
-    this.nv.drawLut = cmapper.makeDrawLut(map);
+    const [R, G, B] = [channel(1), channel(3), channel(5)];
+    const A = shades.map((_, n) => (n ? 255 : 0));
+    const I = shades.map((_, n) => n);
+    this.nv.drawLut = cmapper.makeDrawLut({ R, G, B, A, I, labels: I.map(String) });
     this.nv.updateGLVolume();
-    this.onDrawn();
   }
 
   /** Doubt as a heat map, 0 to 255; null for none. */
@@ -152,7 +168,7 @@ export class Viewer {
       this.heat = heat;
       this.nv.addVolume(heat);
     }
-    this.draw();
+    this.nv.drawScene();
   }
 
   /** Darkest and brightest intensity. */
@@ -166,7 +182,6 @@ export class Viewer {
     image.cal_min = lo;
     image.cal_max = hi;
     this.nv.updateGLVolume();
-    this.onDrawn();
   }
 
   /** Intensities that hold most voxels, and all of them. */
@@ -176,14 +191,14 @@ export class Viewer {
   }
 
   setLayout(layout: Layout): void {
+    const shows = layout === "all" ? SHOW_RENDER.ALWAYS : SHOW_RENDER.NEVER;
+    this.nv.opts.multiplanarShowRender = shows;
     this.nv.setSliceType(SLICE_TYPES[layout]);
-    this.onDrawn();
   }
 
   /** Whether the patient's left is on the right of the screen. */
   setRadiological(on: boolean): void {
     this.nv.setRadiologicalConvention(on);
-    this.onDrawn();
   }
 
   /** Enlarge the planes about the crosshair; 1 shows all. */
@@ -194,13 +209,11 @@ export class Viewer {
     const middle = this.nv.frac2mm([0.5, 0.5, 0.5]);
     const pan = triple((a) => (zoom > 1 ? middle[a] - mm[a] : 0));
     this.nv.setPan2Dxyzmm([...pan, zoom]);
-    this.onDrawn();
   }
 
   turnRendering(dx: number, dy: number): void {
     const { renderAzimuth, renderElevation } = this.nv.scene;
     this.nv.setRenderAzimuthElevation(renderAzimuth - dx, clamp(renderElevation + dy, -90, 90));
-    this.onDrawn();
   }
 
   /** What is where on the canvas now. */
@@ -225,15 +238,6 @@ export class Viewer {
     });
   }
 
-  /** The crosshair's voxel in the order of the file. */
-  get atFile(): Triple {
-    return fileOfRas(this.at, this.turn);
-  }
-
-  private draw(): void {
-    this.nv.drawScene();
-    this.onDrawn();
-  }
 }
 
 /** Copy a part into a whole array in file order. */
