@@ -1,22 +1,20 @@
 // What a user can do, whichever button, key or mouse says it.
 
-import { Api, Refused, type SessionInfo } from "./api";
-import { cornersOf, type Part, unpack } from "./arrays";
+import { Api } from "./api";
+import type { Part } from "./arrays";
 import { type Box, drawn, saidBox } from "./box";
 import { Case } from "./case";
 import { element } from "./elements";
-import { formatOf, stemOf } from "./formats";
-import { rasOfFile, reversed, triple, type Triple } from "./geometry";
+import { stemOf } from "./formats";
+import { rasOfFile, reversed, type Triple } from "./geometry";
 import * as keeping from "./keep";
 import { drawMarks, placeOf } from "./marks";
 import { colourOf } from "./palette";
 import type { Tool } from "./pointer";
-import { labelsOf } from "./score";
 import { Tasks } from "./tasks";
 import type { Plane } from "./tiles";
 import { Viewer } from "./viewer";
 
-const DEMO = "demo";
 const KEY = "segvol-gru key";
 
 export class App {
@@ -62,70 +60,6 @@ export class App {
   useKey(key: string): void {
     sessionStorage.setItem(KEY, key);
     this.api.key = key;
-  }
-
-  // Sessions ---------------------------------------------------------------------------------
-
-  openFile(file: File, choice: Record<string, string>): Promise<void> {
-    return this.tasks.run(`Opening ${file.name}`, async (stop, progress) => {
-      const query = new URLSearchParams({ format: formatOf(file.name), ...choice });
-      const sent = await this.api.upload(`/sessions/file?${query}`, file, stop, progress);
-      const info = JSON.parse(new TextDecoder().decode(sent)) as SessionInfo;
-      await this.show(info, { name: file.name, colours: [] }, stop, progress);
-    });
-  }
-
-  openDemo(): Promise<void> {
-    return this.tasks.run("Opening the demo volume", async (stop, progress) => {
-      const info = await this.api.json<SessionInfo>("POST", "/demo", undefined, stop);
-      const kept = { name: "demo brain", colours: [] };
-      const reference = { name: DEMO, format: DEMO, body: new Blob() };
-      await keeping.keepReference(info.id, reference);
-      await this.show(info, kept, stop, progress);
-      this.draft = this.case?.reference ? cornersOf(this.case.reference) : null;
-      if (this.draft) this.goTo(middleOf(this.draft));
-      this.changed();
-    });
-  }
-
-  resume(id: string): Promise<void> {
-    return this.tasks.run("Opening the session", async (stop, progress) => {
-      try {
-        const info = await this.api.json<SessionInfo>("GET", `/sessions/${id}`, undefined, stop);
-        await this.show(info, keeping.keptOf(id), stop, progress);
-        this.tool = info.cursor ? "click" : "box";
-        this.changed();
-      } catch (error) {
-        if (error instanceof Refused && error.status === 404) keeping.putInAddress(null);
-        throw error;
-      }
-    });
-  }
-
-  end(): Promise<void> {
-    return this.tasks.run("Deleting the session", async () => {
-      await this.case?.end();
-      keeping.putInAddress(null);
-      location.reload();
-    });
-  }
-
-  loadReference(file: File): Promise<void> {
-    return this.tasks.run(`Reading ${file.name}`, async (stop, progress) => {
-      const { case: open } = this;
-      if (!open) return;
-      const reference = { name: file.name, format: formatOf(file.name), body: file };
-      this.compareWith(await this.readReference(open, reference, stop, progress));
-      await keeping.keepReference(open.info.id, reference);
-      this.changed();
-    });
-  }
-
-  compareWith(reference: Part): void {
-    const labels = labelsOf(reference);
-    if (!labels.length) throw new Error("The reference is empty; give a mask with some voxels.");
-    this.case!.reference = reference;
-    this.case!.referenceLabel = labels[0];
   }
 
   // Prompts ----------------------------------------------------------------------------------
@@ -213,37 +147,15 @@ export class App {
     return stemOf(this.kept.name);
   }
 
-  private async show(
-    info: SessionInfo,
-    kept: keeping.Kept,
-    stop: AbortSignal,
-    progress: (done: number, total: number) => void,
-  ): Promise<void> {
-    const bytes = await this.api.bytes(`/sessions/${info.id}/view`, stop, progress);
-    const opened = await Case.open(this.api, info, stop);
-    const reference = await keeping.referenceOf(info.id);
+  /** Show another session from its beginning. */
+  async show(opened: Case, kept: keeping.Kept, bytes: ArrayBuffer): Promise<void> {
     this.kept = kept;
-    this.draft = this.shownDoubt = null;
-    this.tool = "box";
     this.case = opened;
-    keeping.putInAddress(info.id);
-    keeping.keep(info.id, kept);
+    this.draft = this.shownDoubt = null;
+    this.tool = opened.info.cursor ? "click" : "box";
     document.body.dataset.case = "yes";
     await this.viewer.show(bytes, this.colours);
-    if (reference) this.compareWith(await this.readReference(opened, reference, stop, progress));
     this.showMasks();
-    this.changed();
-  }
-
-  private async readReference(
-    open: Case,
-    reference: keeping.Reference,
-    stop: AbortSignal,
-    progress: (done: number, total: number) => void,
-  ): Promise<Part> {
-    if (reference.format === DEMO) return this.api.array("GET", "/demo/reference", undefined, stop);
-    const path = `${open.path}/reference?format=${reference.format}`;
-    return unpack(await this.api.upload(path, reference.body, stop, progress));
   }
 
   /** All masks, the current object's on top. */
@@ -275,8 +187,4 @@ export class App {
     const { turn, at } = this.viewer;
     drawMarks(this.marks, this.viewer.tiles(), marks, turn, at);
   }
-}
-
-function middleOf(box: Box): Triple {
-  return triple((n) => Math.floor((box.lo[n] + box.hi[n]) / 2));
 }

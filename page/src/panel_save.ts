@@ -2,6 +2,7 @@
 
 import type { App } from "./app";
 import { element, make } from "./elements";
+import { end } from "./sessions";
 
 const SURE = "Press again to delete";
 
@@ -20,11 +21,11 @@ export function setUpSave(app: App): void {
       app.tasks.say(`Downloaded ${name}.`);
     });
 
-  const end = element("end", HTMLButtonElement);
-  const words = end.textContent;
-  end.onclick = () => {
-    if (end.textContent === SURE) void app.end();
-    else end.textContent = SURE;
+  const button = element("end", HTMLButtonElement);
+  const words = button.textContent;
+  button.onclick = () => {
+    if (button.textContent === SURE) void end(app);
+    else button.textContent = SURE;
   };
-  end.onblur = () => (end.textContent = words);
+  button.onblur = () => (button.textContent = words);
 }

@@ -3,6 +3,7 @@
 import type { App } from "./app";
 import { element } from "./elements";
 import { labelsOf } from "./score";
+import { loadReference } from "./sessions";
 
 const SVG = "http://www.w3.org/2000/svg";
 const FRAME = { left: 26, right: 294, top: 8, bottom: 92 };
@@ -12,7 +13,7 @@ export function setUpScore(app: App): void {
   input.onchange = () => {
     const file = input.files?.[0];
     input.value = "";
-    if (file) void app.loadReference(file);
+    if (file) void loadReference(app, file);
   };
   const select = element("reference-label", HTMLSelectElement);
   select.onchange = () => {

@@ -5,6 +5,7 @@ import type { Box } from "./box";
 import { element } from "./elements";
 import type { Triple } from "./geometry";
 import type { Tool } from "./pointer";
+import { DEMO_NAME } from "./sessions";
 
 const TOOLS: Tool[] = ["look", "box", "click"];
 const AXES = ["z", "y", "x"];
@@ -51,7 +52,7 @@ function guide(app: App): string {
       : "Go on with Click where the mask is wrong, or draw another box.";
   }
   if (app.draft) {
-    const whose = app.kept.name === "demo brain" ? " around the left thalamus" : "";
+    const whose = app.kept.name === DEMO_NAME ? " around the left thalamus" : "";
     return `The yellow box${whose} is ready: press “Segment this box”, or drag one of your own.`;
   }
   return "Drag a box around the structure on any plane; the wheel goes through the slices.";

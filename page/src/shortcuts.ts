@@ -118,4 +118,5 @@ function neighbour(app: App, by: number): void {
   const at = objects.findIndex((o) => o.name === current);
   const { name } = objects[(at + by + objects.length) % objects.length];
   void app.act("Selecting", (open) => open.change("/select", { name }));
+  app.draft = null;
 }

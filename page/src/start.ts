@@ -3,15 +3,16 @@
 import type { App } from "./app";
 import { element } from "./elements";
 import * as keeping from "./keep";
+import { openDemo, openFile, resume } from "./sessions";
 
 export function setUpStart(app: App): void {
   const input = element("file", HTMLInputElement);
   input.onchange = () => {
     const file = input.files?.[0];
     input.value = "";
-    if (file) void app.openFile(file, choice());
+    if (file) void openFile(app, file, choice());
   };
-  for (const id of ["demo", "demo-again"]) element(id).onclick = () => void app.openDemo();
+  for (const id of ["demo", "demo-again"]) element(id).onclick = () => void openDemo(app);
 
   const stage = element("stage");
   document.ondragover = (event) => {
@@ -23,7 +24,7 @@ export function setUpStart(app: App): void {
     event.preventDefault();
     stage.classList.remove("over");
     const file = event.dataTransfer?.files[0];
-    if (file) void app.openFile(file, choice());
+    if (file) void openFile(app, file, choice());
   };
 
   const keyForm = element("key-form", HTMLFormElement);
@@ -38,21 +39,21 @@ export function setUpStart(app: App): void {
     begin(app);
   };
 
-  const resume = element("resume", HTMLButtonElement);
-  resume.onclick = () => {
+  const goOn = element("resume", HTMLButtonElement);
+  goOn.onclick = () => {
     const id = keeping.lastSession();
-    if (id) void app.resume(id);
+    if (id) void resume(app, id);
   };
   app.onChange(() => {
     element("title").textContent = app.case ? app.kept.name : "";
-    resume.hidden = !keeping.lastSession();
+    goOn.hidden = !keeping.lastSession();
   });
 }
 
 /** Open the session of the address, if it names one. */
 export function begin(app: App): void {
   const id = keeping.sessionInAddress();
-  if (id) void app.resume(id);
+  if (id) void resume(app, id);
 }
 
 function choice(): Record<string, string> {

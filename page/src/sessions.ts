@@ -1,0 +1,111 @@
+// Beginning, resuming and ending sessions; references.
+
+import { type Progress, Refused, type SessionInfo } from "./api";
+import type { App } from "./app";
+import { cornersOf, type Part, unpack } from "./arrays";
+import type { Box } from "./box";
+import { Case } from "./case";
+import { formatOf } from "./formats";
+import { triple, type Triple } from "./geometry";
+import * as keeping from "./keep";
+import { labelsOf } from "./score";
+
+export const DEMO_NAME = "demo brain";
+const DEMO: keeping.Reference = { name: "demo", format: "demo", body: new Blob() };
+
+/** Open a file; `choice` says which channel or frame. */
+export function openFile(app: App, file: File, choice: Record<string, string>): Promise<void> {
+  return app.tasks.run(`Opening ${file.name}`, async (stop, progress) => {
+    const query = new URLSearchParams({ format: formatOf(file.name), ...choice });
+    const sent = await app.api.upload(`/sessions/file?${query}`, file, stop, progress);
+    const info = JSON.parse(new TextDecoder().decode(sent)) as SessionInfo;
+    await open(app, info, { name: file.name, colours: [] }, stop, progress);
+  });
+}
+
+/** Open the demo with a box drawn around its structure. */
+export function openDemo(app: App): Promise<void> {
+  return app.tasks.run("Opening the demo volume", async (stop, progress) => {
+    const info = await app.api.json<SessionInfo>("POST", "/demo", undefined, stop);
+    await keeping.keepReference(info.id, DEMO);
+    await open(app, info, { name: DEMO_NAME, colours: [] }, stop, progress);
+    app.draft = app.case?.reference ? cornersOf(app.case.reference) : null;
+    if (app.draft) app.goTo(middleOf(app.draft));
+    app.changed();
+  });
+}
+
+/** Go on with a session of the server. */
+export function resume(app: App, id: string): Promise<void> {
+  return app.tasks.run("Opening the session", async (stop, progress) => {
+    try {
+      const info = await app.api.json<SessionInfo>("GET", `/sessions/${id}`, undefined, stop);
+      await open(app, info, keeping.keptOf(id), stop, progress);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 404) keeping.putInAddress(null);
+      throw error;
+    }
+  });
+}
+
+/** Delete the session and begin anew. */
+export function end(app: App): Promise<void> {
+  return app.tasks.run("Deleting the session", async () => {
+    await app.case?.end();
+    keeping.putInAddress(null);
+    location.reload();
+  });
+}
+
+/** Compare with the mask in a file. */
+export function loadReference(app: App, file: File): Promise<void> {
+  return app.tasks.run(`Reading ${file.name}`, async (stop, progress) => {
+    if (!app.case) return;
+    const reference = { name: file.name, format: formatOf(file.name), body: file };
+    compareWith(app.case, await read(app, app.case, reference, stop, progress));
+    await keeping.keepReference(app.case.info.id, reference);
+    app.changed();
+  });
+}
+
+async function open(
+  app: App,
+  info: SessionInfo,
+  kept: keeping.Kept,
+  stop: AbortSignal,
+  progress: Progress,
+): Promise<void> {
+  const bytes = await app.api.bytes(`/sessions/${info.id}/view`, stop, progress);
+  const opened = await Case.open(app.api, info, stop);
+  const reference = await keeping.referenceOf(info.id);
+  if (reference) compareWith(opened, await read(app, opened, reference, stop, progress));
+  keeping.putInAddress(info.id);
+  keeping.keep(info.id, kept);
+  await app.show(opened, kept, bytes);
+  app.changed();
+}
+
+async function read(
+  app: App,
+  opened: Case,
+  reference: keeping.Reference,
+  stop: AbortSignal,
+  progress: Progress,
+): Promise<Part> {
+  if (reference.format === DEMO.format) {
+    return app.api.array("GET", "/demo/reference", undefined, stop);
+  }
+  const path = `${opened.path}/reference?format=${reference.format}`;
+  return unpack(await app.api.upload(path, reference.body, stop, progress));
+}
+
+function compareWith(opened: Case, reference: Part): void {
+  const labels = labelsOf(reference);
+  if (!labels.length) throw new Error("The reference is empty; give a mask with some voxels.");
+  opened.reference = reference;
+  opened.referenceLabel = labels[0];
+}
+
+function middleOf(box: Box): Triple {
+  return triple((n) => Math.floor((box.lo[n] + box.hi[n]) / 2));
+}
