@@ -44,6 +44,8 @@ def program(recipe: Recipe, start: str | Path | None) -> Program:
         fill(model, start)
     elif recipe.stage == "corrector":
         raise InputError("a corrector learns on a trained base; give --from a run or a model.")
+    if recipe.loop.rounds.keep:
+        model.remember_start()
     nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return model
 

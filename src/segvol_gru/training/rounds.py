@@ -9,6 +9,7 @@ the GRU learns what to keep for later rounds.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,12 @@ from segvol_gru.correct.rules import obey
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.simulate import next_click, random_error_click
 from segvol_gru.training.draw import Example
-from segvol_gru.training.losses import dice_loss, harm_loss, segmentation_loss
+from segvol_gru.training.losses import (
+    departure_loss,
+    dice_loss,
+    harm_loss,
+    segmentation_loss,
+)
 from segvol_gru.training.program import Program, RoundsResult, Turn
 from segvol_gru.unet import ResidualUNet
 
@@ -48,6 +54,8 @@ class RoundsConfig:
     """Share of clicks at a random voxel of the largest error instead of its deepest."""
     harm: float = 1.0
     """Weight of the loss on steps that make the mask worse."""
+    keep: float = 0.0
+    """Weight of the loss on answers to phantoms that depart from those at the start."""
 
 
 @torch.no_grad()
@@ -141,6 +149,11 @@ class Rounds(Program):
     ) -> None:
         super().__init__()
         self.base, self.corrector, self.config = base, corrector, config
+        self.teacher: Rounds | None = None
+
+    def remember_start(self) -> None:
+        """From now on answers to phantoms are held to those of the present weights."""
+        self.teacher = copy.deepcopy(self).requires_grad_(False)
 
     def forward(self, batch: Example, turn: Turn) -> RoundsResult:
         """Play one batch.
@@ -182,10 +195,16 @@ class Rounds(Program):
         config, image, target = self.config, batch["image"], batch["target"]
         share = np.array(config.weights) / sum(config.weights)
         rounds = int(schedule.choice(len(share), p=share))
-        prompts = first_prompts(batch)
+        prompts, nothing = first_prompts(batch), torch.zeros_like(image)
         with torch.set_grad_enabled(schedule.random() < config.base_share):
-            logits = self.base(image, torch.zeros_like(image), prompts)
+            logits = self.base(image, nothing, prompts)
         losses = [segmentation_loss(logits, target).mean()]
+        held, taught = logits.new_zeros(()), None
+        if self.teacher is not None and batch["synthetic"].any():
+            taught = self.teacher.corrector
+            with torch.no_grad():
+                said = self.teacher.base(image, nothing, prompts)
+            held = held + (departure_loss(logits, said) * batch["synthetic"]).mean()
         dices = [hard_dice(logits, target)]
         logits = logits.detach().clone()
         for i, generator in enumerate(chance):
@@ -196,13 +215,18 @@ class Rounds(Program):
         for _ in range(rounds):
             points, labels = click_on_errors(logits, target, config.random_click_share, chance)
             prompts = prompts.with_clicks(points, labels)
-            after, memory = corrector.correct(image, logits, memory, prompts)
+            given = (image, logits, memory, prompts)
+            after, memory = corrector.correct(*given)
             clicked = (labels >= 0).float()
             losses.append((segmentation_loss(after, target) * clicked).mean())
             harm = harm + (harm_loss(logits, after, target) * clicked).mean()
+            if taught is not None:
+                with torch.no_grad():
+                    said, _ = taught.correct(*given)
+                held = held + (departure_loss(after, said) * batch["synthetic"]).mean()
             logits = obey(after.detach(), prompts)
             dices.append(hard_dice(logits, target))
-        loss = torch.stack(losses).sum() + config.harm * harm
+        loss = torch.stack(losses).sum() + config.harm * harm + config.keep * held
         return RoundsResult(loss, tuple(float(x.detach()) for x in losses), tuple(dices))
 
 
