@@ -45,6 +45,7 @@ def serving(
     index = Index(f"sqlite:///{store / 'index.db'}")
     service = Service(tiny_model(), store / "journals", index, limits, clock=clock)
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `serve` does
     config = uvicorn.Config(make_app(service, gate), access_log=False, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
