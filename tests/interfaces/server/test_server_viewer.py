@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -48,6 +49,10 @@ def viewer(address: str) -> Iterator[tuple[Viewer, NDArray[np.uint8]]]:
 def local() -> Iterator[Session]:
     with Session(tiny_volume(), tiny_model(), device="cpu") as session:
         yield session
+
+
+def test_the_client_is_the_release_that_viewers_ship() -> None:
+    assert version("nninteractive-client") == "2.6.0"
 
 
 def test_box_clicks_undo_reset_second_object(
