@@ -24,7 +24,9 @@ export function setUpTools(app: App): void {
   );
   const form = element("box-form", HTMLFormElement);
   form.oninput = () => {
-    app.draft = read(fields) ?? app.draft;
+    const typed = read(fields);
+    if (!typed) return; // showing anew now would empty what is half typed
+    app.draft = typed;
     app.changed();
   };
   form.onsubmit = (event) => {

@@ -75,8 +75,13 @@ export function setUpShortcuts(app: App): void {
       const names = keys.flatMap((key, n) => [n ? " or " : "", make("kbd", {}, key)]);
       return make("tr", {}, make("td", {}, ...names), make("td", {}, does));
     });
-  element("mouse-table").append(...rows(MOUSE.map(([where, does]) => [[where], does])));
-  element("key-table").append(...rows(SHORTCUTS.map(({ keys, does }) => [keys, does])));
+  const lines = [
+    ...MOUSE.map(([where, does]): [string[], string] => [[where], does]),
+    ...SHORTCUTS.map(({ keys, does }): [string[], string] => [keys, does]),
+  ];
+  const half = Math.ceil(lines.length / 2);
+  element("help-left").append(...rows(lines.slice(0, half)));
+  element("help-right").append(...rows(lines.slice(half)));
 
   document.addEventListener("keydown", (event) => {
     if (help.open || event.altKey || isTyping(event)) return;

@@ -80,10 +80,10 @@ export class Viewer {
     for (const volume of [...this.nv.volumes]) this.nv.removeVolume(volume);
     this.heat = null;
     this.nv.drawBitmap = null;
+    this.nv.drawLut = lutOf(colours);
     await this.nv.loadFromArrayBuffer(bytes, "volume.nii");
     this.nv.createEmptyDrawing();
     this.nv.scene.pan2Dxyzmm = [0, 0, 0, 1];
-    this.setColours(colours);
     const { dims } = this.turn;
     this.goTo(triple((a) => Math.floor(dims[a] / 2)));
   }
@@ -131,12 +131,7 @@ export class Viewer {
 
   /** The colour of every label, `#rrggbb`. */
   setColours(colours: Map<number, string>): void {
-    const shades = Array.from({ length: 256 }, (_, n) => colours.get(n) ?? "#ffffff");
-    const channel = (at: number) => shades.map((c) => parseInt(c.slice(at, at + 2), 16));
-    const [R, G, B] = [channel(1), channel(3), channel(5)];
-    const A = shades.map((_, n) => (n ? 255 : 0));
-    const I = shades.map((_, n) => n);
-    this.nv.drawLut = cmapper.makeDrawLut({ R, G, B, A, I, labels: I.map(String) });
+    this.nv.drawLut = lutOf(colours);
     this.nv.updateGLVolume();
   }
 
@@ -238,6 +233,15 @@ export class Viewer {
     });
   }
 
+}
+
+function lutOf(colours: Map<number, string>): ReturnType<typeof cmapper.makeDrawLut> {
+  const shades = Array.from({ length: 256 }, (_, n) => colours.get(n) ?? "#ffffff");
+  const channel = (at: number) => shades.map((c) => parseInt(c.slice(at, at + 2), 16));
+  const [R, G, B] = [channel(1), channel(3), channel(5)];
+  const A = shades.map((_, n) => (n ? 255 : 0));
+  const I = shades.map((_, n) => n);
+  return cmapper.makeDrawLut({ R, G, B, A, I, labels: I.map(String) });
 }
 
 /** Copy a part into a whole array in file order. */
