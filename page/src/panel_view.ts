@@ -18,15 +18,16 @@ const ALL = "all values";
 const OWN = "as typed";
 
 export function setUpView(app: App): void {
+  const opacity = element("opacity", HTMLInputElement);
+  opacity.oninput = () => app.viewer.setMaskOpacity(opacity.valueAsNumber);
+
   const layout = element("layout", HTMLSelectElement);
   layout.onchange = () => app.viewer.setLayout(layout.value as Layout);
   app.onReady(() => {
     if (app.viewer.isSlow) layout.value = "planes";
     app.viewer.setLayout(layout.value as Layout);
+    app.viewer.setMaskOpacity(opacity.valueAsNumber);
   });
-
-  const opacity = element("opacity", HTMLInputElement);
-  opacity.oninput = () => app.viewer.setMaskOpacity(opacity.valueAsNumber);
 
   const heat = element("heat", HTMLInputElement);
   heat.onchange = () =>

@@ -152,7 +152,7 @@ export class Viewer {
         file,
       );
       const heat = await NVImage.loadFromUrl({
-        url: "",
+        url: "doubt.nii", // nothing is fetched: the bytes are here
         name: "doubt.nii",
         buffer: bytes.slice().buffer,
         colormap: HEAT_MAP,
