@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from segvol_gru.prompt_maps import SHARP_CELLS, CellPrompts, box_maps, click_maps, shown
+from segvol_gru.prompt_maps import COMMON_CHANNELS, CellPrompts, common_channels
 from segvol_gru.unet import ResidualUNet
-
-CHANNELS = 6
 
 
 @dataclass(frozen=True)
@@ -34,26 +31,6 @@ class CompactConfig:
         return asdict(self)
 
 
-def base_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
-    """What the network sees: (B, 6, D, H, W) float32.
-
-    Channels: image, inside the box, inside times tightness, previous logits (0 at the start),
-    marks of the positive and of the negative clicks.
-    """
-    _, _, d, h, w = image.shape
-    cells = (d, h, w)
-    return torch.cat(
-        [
-            image,
-            box_maps(prompts, cells),
-            shown(logits),
-            click_maps(prompts.points, prompts.labels == 1, cells, SHARP_CELLS),
-            click_maps(prompts.points, prompts.labels == 0, cells, SHARP_CELLS),
-        ],
-        1,
-    )
-
-
 class CompactBase(nn.Module):
     """Box and clicks on a region -> logits (paper Eq. 1, in place of SegVol on a laptop).
 
@@ -66,7 +43,7 @@ class CompactBase(nn.Module):
         self.config = config or CompactConfig()
         c = self.config
         self.unet = ResidualUNet(
-            CHANNELS, 1, c.widths, c.encoder_blocks, c.decoder_blocks, c.head_width
+            COMMON_CHANNELS, 1, c.widths, c.encoder_blocks, c.decoder_blocks, c.head_width
         )
 
     def forward(self, image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
@@ -80,5 +57,5 @@ class CompactBase(nn.Module):
         Returns:
             (B, 1, D, H, W) float32 logits.
         """
-        out: Tensor = self.unet(base_channels(image, logits, prompts)).float()
+        out: Tensor = self.unet(common_channels(image, logits, prompts)).float()
         return out

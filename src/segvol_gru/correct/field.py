@@ -22,17 +22,17 @@ from torch import Tensor, nn
 from segvol_gru.correct import Corrector
 from segvol_gru.prompt_maps import (
     BROAD_CELLS,
+    COMMON_CHANNELS,
     SHARP_CELLS,
     CellPrompts,
-    box_maps,
     click_maps,
+    common_channels,
     newest,
-    shown,
 )
 from segvol_gru.region import Region, regrid
 from segvol_gru.unet import ResidualUNet
 
-CHANNELS = 9
+CHANNELS = COMMON_CHANNELS + 3
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,18 @@ class ConvGRU(nn.Module):
 
 
 def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
-    """What the corrector sees: (B, 9, D, H, W) float32.
+    """What the corrector sees: (B, CHANNELS, D, H, W) float32.
 
-    The first six channels are those of the compact base (so its weights can be the start of
-    training), then the uncertain set U as 4 p (1 - p), the signed mark of the newest click,
+    The common channels come first, so that the base's weights can be the start of training;
+    then the uncertain set U as 4 p (1 - p), the signed mark of the newest click,
     and the error set E: the reach of every click where the mask disagrees with it, signed.
     """
     _, _, d, h, w = image.shape
-    cells = (d, h, w)
-    points, labels = prompts.points, prompts.labels
+    labels = prompts.labels
     last = newest(labels)
 
     def marks(chosen: Tensor, sigma: float) -> Tensor:
-        return click_maps(points, chosen, cells, sigma)
+        return click_maps(prompts.points, chosen, (d, h, w), sigma)
 
     add, remove = labels == 1, labels == 0
     p_prob = logits.sigmoid()
@@ -107,11 +106,7 @@ def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tenso
     error = marks(add, BROAD_CELLS) * (1 - predicted) - marks(remove, BROAD_CELLS) * predicted
     return torch.cat(
         [
-            image,
-            box_maps(prompts, cells),
-            shown(logits),
-            marks(add, SHARP_CELLS),
-            marks(remove, SHARP_CELLS),
+            common_channels(image, logits, prompts),
             4 * p_prob * (1 - p_prob),
             marks(last & add, SHARP_CELLS) - marks(last & remove, SHARP_CELLS),
             error,
