@@ -17,7 +17,7 @@ from segvol_gru.prompt_maps import (
     ranks,
     shown,
 )
-from segvol_gru.unet import ResidualBlock, ResidualUNet
+from segvol_gru.unet import Conv3d, ResidualBlock, ResidualUNet
 
 
 def prompts(box: list[float], tight: float = 1.0) -> CellPrompts:
@@ -25,6 +25,20 @@ def prompts(box: list[float], tight: float = 1.0) -> CellPrompts:
     return CellPrompts(
         torch.zeros(1, 1, 3), none, torch.tensor([box]), torch.tensor([tight]), torch.ones(1, 3)
     )
+
+
+def test_a_convolution_is_pytorch_s_on_every_path() -> None:
+    torch.manual_seed(0)
+    ours = Conv3d(3, 5, 3, padding=1, stride=2)
+    plain = nn.Conv3d(3, 5, 3, padding=1, stride=2)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 3, 6, 7, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), plain(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert ours(x).dtype == torch.bfloat16
+    assert torch.equal(ours(x), plain(x))
+    assert ours(x).requires_grad
 
 
 def test_a_fresh_block_is_the_identity() -> None:

@@ -30,7 +30,7 @@ from segvol_gru.prompt_maps import (
     newest,
 )
 from segvol_gru.region import Region, regrid
-from segvol_gru.unet import ResidualUNet
+from segvol_gru.unet import Conv3d, ResidualUNet
 
 CHANNELS = COMMON_CHANNELS + 3
 
@@ -73,8 +73,8 @@ class ConvGRU(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.width = width
-        self.gates = nn.Conv3d(inputs + width, 2 * width, 3, padding=1)
-        self.proposal = nn.Conv3d(inputs + width, width, 3, padding=1)
+        self.gates = Conv3d(inputs + width, 2 * width, 3, padding=1)
+        self.proposal = Conv3d(inputs + width, width, 3, padding=1)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         """One step: (B, inputs, d, h, w), (B, width, d, h, w) -> new hidden, float32."""
