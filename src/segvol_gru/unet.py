@@ -37,7 +37,8 @@ class Conv3d(nn.Conv3d):
         plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
         quick = plain and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
         out: Tensor
-        if quick and not isinstance(self.padding, str) and torch.backends.mkldnn.is_available():
+        able: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if quick and able and not isinstance(self.padding, str):
             out = torch.mkldnn_convolution(
                 x, weight, bias, self.padding, self.stride, self.dilation, self.groups
             )
