@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from goldens import GOLDENS, NAMES, load, needs_goldens
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -19,21 +18,6 @@ from segvol_gru.simulate import (
     next_click,
     random_error_click,
     tight_box,
-)
-
-GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
-CHALLENGE = (
-    "p1_sphere_shift",
-    "p2_ellipsoid_aniso",
-    "p3_multilabel5",
-    "p4_touching_instances",
-    "p5_thin_vessel",
-    "p6_empty_and_failed",
-    "p7_ties",
-    "p8_hippocampus_real",
-)
-needs_goldens = pytest.mark.skipif(
-    not GOLDENS.is_dir(), reason="the golden files (../shared/goldens) are not on this machine"
 )
 
 
@@ -106,11 +90,10 @@ def test_pooled_click_equals_the_plain_rule(pair, pool_above):
 
 
 @needs_goldens
-@pytest.mark.parametrize("name", CHALLENGE)
+@pytest.mark.parametrize("name", NAMES)
 def test_clicks_equal_the_official_script(name):
-    with np.load(GOLDENS / "challenge" / f"{name}.npz") as golden:
-        case = {key: golden[key] for key in golden.files}
-    gts = np.asfortranarray(case["gts"]) if case["fortran_gts"] else case["gts"]
+    case = load(name)
+    gts = case["gts"]
     for step in range(5):
         index = step - int(case["first_step"])
         if index < 0:

@@ -1,4 +1,4 @@
-"""Inputs and outputs of the unmodified official script, kept beside the repository."""
+"""What reference implementations compute, kept beside the repository; of the official script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-GOLDENS = Path(__file__).resolve().parents[3] / "shared" / "goldens" / "challenge"
+GOLDENS = Path(__file__).resolve().parents[2] / "shared" / "goldens"
 NAMES = (
     "p1_sphere_shift",
     "p2_ellipsoid_aniso",
@@ -24,7 +24,7 @@ needs_goldens = pytest.mark.skipif(
 
 
 def load(name):
-    with np.load(GOLDENS / f"{name}.npz") as golden:
+    with np.load(GOLDENS / "challenge" / f"{name}.npz") as golden:
         case = {key: golden[key] for key in golden.files}
     if case["fortran_gts"]:
         case["gts"] = np.asfortranarray(case["gts"])
