@@ -244,6 +244,9 @@ class Broken(Program):
         loss = self.weight * (float("nan") if turn.step in self.lost else 1.0)
         return RoundsResult(loss, (1.0,), (0.0,))
 
+    def heavy(self) -> list[nn.Module]:
+        return []
+
 
 def fit_broken(folder: Path, lost: tuple[int, ...], steps: int) -> Outcome:
     config = make_config(steps=steps, warmup=0, decay_from=1.0, weight_decay=0.0, lr=0.125, ema=0.0)

@@ -7,13 +7,15 @@ costs is a question for an ablation (`FieldConfig.features`), off by default.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.region import Region
 
 
-class Corrector(nn.Module):
+class Corrector(nn.Module, ABC):
     """One step of the recurrent correction, batched over regions."""
 
     @property
@@ -21,14 +23,15 @@ class Corrector(nn.Module):
         """Channels of a base's own features that it can make use of; none by default."""
         return 0
 
+    @abstractmethod
     def initial_memory(self, batch: int) -> Tensor:
         """The memory before the first click, (B, ...)."""
-        raise NotImplementedError
 
     def carry(self, memory: Tensor, old: Region, new: Region) -> Tensor:
         """The memory after the view moved from one region to another; unchanged by default."""
         return memory
 
+    @abstractmethod
     def correct(
         self, image: Tensor, logits: Tensor, memory: Tensor, prompts: CellPrompts
     ) -> tuple[Tensor, Tensor]:
@@ -44,4 +47,3 @@ class Corrector(nn.Module):
         Returns:
             New logits (B, 1, D, H, W) float32 and the new memory.
         """
-        raise NotImplementedError

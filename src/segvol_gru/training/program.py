@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,16 +40,16 @@ class RoundsResult(NamedTuple):
     dice: tuple[float, ...]
 
 
-class Program(nn.Module):
+class Program(nn.Module, ABC):
     """Networks and what is done with a batch of examples."""
 
+    @abstractmethod
     def forward(self, batch: Any, turn: Turn) -> RoundsResult:
         """Play one batch, collated and on the networks' device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heavy(self) -> Iterable[nn.Module]:
         """The parts whose activations fill the memory."""
-        raise NotImplementedError
 
 
 def recompute(parts: Iterable[nn.Module]) -> None:

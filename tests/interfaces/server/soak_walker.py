@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -35,7 +36,7 @@ REFUSED = (InputError, Refusal, ValidationError)
 Mask = NDArray[np.bool_]
 
 
-class Walker:
+class Walker(ABC):
     """Somebody who goes from session to session.
 
     Args:
@@ -73,10 +74,11 @@ class Walker:
         """The volume as this wire sends it."""
         return volume
 
+    @abstractmethod
     def begin(self, volume: Volume) -> None:
         """Begin a session on the server."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """End it, or leave it to the reaper."""
 
