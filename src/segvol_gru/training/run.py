@@ -69,9 +69,6 @@ def train(
         (out / DATA).write_text(json.dumps(facts(rows, data), indent=1) + "\n", encoding="utf-8")
     loop = recipe.loop_for(len(rows), fabric.world_size)
     examples = _examples(recipe, loop, open_cases(rows, data), fabric.world_size)
-    watchers: list[Watcher] = [ProgressBar()]
-    if tensorboard and fabric.is_global_zero:
-        watchers.append(TensorBoardLog(out / TENSORBOARD))
     outcome = fit(
         model,
         examples,
@@ -81,11 +78,16 @@ def train(
         workers=workers,
         minutes=minutes,
         validate=validate,
-        watchers=watchers,
+        watchers=_watchers(out, tensorboard and fabric.is_global_zero),
     )
     if outcome.reason == "interrupted":
         raise KeyboardInterrupt(f"stopped after step {outcome.steps}; run it again to go on.")
     return outcome
+
+
+def _watchers(out: Path, tensorboard: bool) -> list[Watcher]:
+    """Who is told of every step."""
+    return [ProgressBar(), *([TensorBoardLog(out / TENSORBOARD)] if tensorboard else [])]
 
 
 def _examples(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segvol_gru.interfaces import console
+
+if TYPE_CHECKING:
+    from segvol_gru.data.prepare_report import Report
 
 PLACE = "a folder, or a path with one * for the case's name, such as 'imagesTr/*_0000.nii.gz'"
 
@@ -25,7 +28,7 @@ def prepare(
     ] = "(.+)",
     val: Annotated[float, typer.Option(help="Share of the subjects kept for validation.")] = 0.2,
     window: Annotated[
-        str, typer.Option(help="auto, soft, lung, brain, bone, percentile or none.")
+        str, typer.Option(help="auto, soft-tissue, lung, brain, bone, percentile or none.")
     ] = "auto",
     instances: Annotated[
         bool, typer.Option("--instances", help="Labels number objects of one kind.")
@@ -63,6 +66,11 @@ def prepare(
         report = run(
             images, masks, out, options, lambda n, of: bar.update(task, completed=n, total=of)
         )
+    _say(report)
+
+
+def _say(report: Report) -> None:
+    """Faults by name, then how many cases came into which split."""
     for name, why in report.faults.items():
         console.refuse(f"not used: {name}: {why}")
     counts = {s: list(report.splits.values()).count(s) for s in sorted({*report.splits.values()})}

@@ -70,11 +70,8 @@ def report(
         seed=seed,
         workers=workers,
     )
-    if variants and (start != "tight" or VARIED not in factories):
-        raise InputError(
-            f"--variants compares with tight boxes of the run {VARIED}; leave --start out and "
-            f"have {VARIED} among the runs."
-        )
+    if variants:
+        _require_ideal(start, factories)
     out.mkdir(parents=True, exist_ok=True)
     runs = []
     for name, make in factories.items():
@@ -87,6 +84,19 @@ def report(
     runs.sort(key=lambda run: not run.tasks)  # what the page is about comes first
     page = _write(data, out, options, runs, factories[runs[0].name]()[0], more)
     console.out.print(f"wrote {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _require_ideal(start: str, factories: Factories) -> None:
+    """Refuse variants of what is not run.
+
+    Raises:
+        InputError: the run that they are compared with is missing or has other prompts.
+    """
+    if start != "tight" or VARIED not in factories:
+        raise InputError(
+            f"--variants compares with tight boxes of the run {VARIED}; leave --start out and "
+            f"have {VARIED} among the runs."
+        )
 
 
 def _vary(ideal: Run, make: Callable[[], Named], data: Path, out: Path, options: Options) -> Table:
