@@ -141,7 +141,7 @@ def test_common_channels_in_order() -> None:
             for f in ("points", "labels", "box", "tight", "cell_mm")
         )
     )
-    seen = common_channels(image, torch.full_like(image, 4.0), asked)
+    seen = torch.cat(common_channels(image, torch.full_like(image, 4.0), asked), 1)
     assert seen.shape == (2, COMMON_CHANNELS, 8, 8, 8)
     assert torch.equal(seen[:, :1], image)
     assert seen[0, 1].mean() == 0.5

@@ -154,18 +154,17 @@ def alike_maps(image: Tensor, points: Tensor, chosen: Tensor, deviation: float) 
     Returns:
         (B, 1, D, H, W) float32 in [0, 1].
     """
-    out = torch.zeros_like(image)
+    apart = torch.full_like(image, torch.inf)
     items = torch.arange(len(image), device=image.device)
     last = torch.tensor(image.shape[2:], device=image.device) - 1
     for n in range(chosen.shape[1]):
         z, y, x = points[:, n].round().long().clamp(min=0).minimum(last).unbind(1)
-        there = image[items, 0, z, y, x].view(-1, 1, 1, 1, 1)
-        alike = torch.exp(-((image - there) ** 2) / (2 * deviation**2))
-        out = torch.maximum(out, alike * chosen[:, n].view(-1, 1, 1, 1, 1))
-    return out
+        there = torch.where(chosen[:, n], image[items, 0, z, y, x], torch.inf)
+        apart = torch.minimum(apart, (image - there.view(-1, 1, 1, 1, 1)).abs_())
+    return apart.square_().mul_(-1 / (2 * deviation**2)).exp_()
 
 
-def looks(image: Tensor, inside: Tensor, prompts: CellPrompts) -> Tensor:
+def looks(image: Tensor, inside: Tensor, prompts: CellPrompts) -> list[Tensor]:
     """What the image has in common with the prompted places, at two sharpnesses.
 
     Args:
@@ -174,24 +173,22 @@ def looks(image: Tensor, inside: Tensor, prompts: CellPrompts) -> Tensor:
         prompts: box and clicks.
 
     Returns:
-        (B, 6, D, H, W) float32: what looks like the positive and like the negative clicks in a
-        mean of 3x3x3 cells, the image's ranks, the same two of the ranks, `box_likeness`.
+        Six maps (B, 1, D, H, W) float32: what looks like the positive and like the negative
+        clicks in a mean of 3x3x3 cells, the image's ranks, the same two of the ranks,
+        `box_likeness`.
     """
     image = image.float()
     smooth = F.avg_pool3d(image, 3, stride=1, padding=1, count_include_pad=False)
     ranked = ranks(image)
     points, add, remove = prompts.points, prompts.labels == 1, prompts.labels == 0
-    return torch.cat(
-        [
-            alike_maps(smooth, points, add, ALIKE_SD),
-            alike_maps(smooth, points, remove, ALIKE_SD),
-            2 * ranked - 1,
-            alike_maps(ranked, points, add, ALIKE_RANK),
-            alike_maps(ranked, points, remove, ALIKE_RANK),
-            box_likeness(ranked, inside),
-        ],
-        1,
-    )
+    return [
+        alike_maps(smooth, points, add, ALIKE_SD),
+        alike_maps(smooth, points, remove, ALIKE_SD),
+        2 * ranked - 1,
+        alike_maps(ranked, points, add, ALIKE_RANK),
+        alike_maps(ranked, points, remove, ALIKE_RANK),
+        box_likeness(ranked, inside),
+    ]
 
 
 def newest(labels: Tensor) -> Tensor:
@@ -206,23 +203,23 @@ def shown(logits: Tensor) -> Tensor:
     return torch.tanh(logits / LOGIT_SCALE)
 
 
-def common_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
-    """What every network on a region sees: (B, 12, D, H, W) float32.
+def common_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> list[Tensor]:
+    """What every network on a region sees: `COMMON_CHANNELS` channels, float32.
 
     Channels: image, inside the box, inside times tightness, previous logits (0 at the start),
     marks of the positive and of the negative clicks, and the six `looks`.
+
+    Returns:
+        Maps (B, 1 or 2, D, H, W) in that order; who adds more of them joins all at once.
     """
     _, _, d, h, w = image.shape
     cells = (d, h, w)
     box = box_maps(prompts, cells)
-    return torch.cat(
-        [
-            image,
-            box,
-            shown(logits),
-            click_maps(prompts.points, prompts.labels == 1, cells, SHARP_CELLS),
-            click_maps(prompts.points, prompts.labels == 0, cells, SHARP_CELLS),
-            looks(image, box[:, :1], prompts),
-        ],
-        1,
-    )
+    return [
+        image,
+        box,
+        shown(logits),
+        click_maps(prompts.points, prompts.labels == 1, cells, SHARP_CELLS),
+        click_maps(prompts.points, prompts.labels == 0, cells, SHARP_CELLS),
+        *looks(image, box[:, :1], prompts),
+    ]

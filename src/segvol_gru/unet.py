@@ -126,6 +126,9 @@ class ResidualUNet(nn.Module):
         Returns:
             (B, outputs, D, H, W), in the network's precision.
         """
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):  # once, for the two convolutions that read it
+            x = x.to(torch.get_autocast_dtype(kind))
         x = x.contiguous(memory_format=torch.channels_last_3d)
         y = self.stem(x)
         skips = []

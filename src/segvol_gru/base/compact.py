@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from segvol_gru.prompt_maps import COMMON_CHANNELS, CellPrompts, common_channels
@@ -57,5 +58,6 @@ class CompactBase(nn.Module):
         Returns:
             (B, 1, D, H, W) float32 logits.
         """
-        out: Tensor = self.unet(common_channels(image, logits, prompts)).float()
+        seen = torch.cat(common_channels(image, logits, prompts), 1)
+        out: Tensor = self.unet(seen).float()
         return out

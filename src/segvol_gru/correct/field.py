@@ -106,7 +106,7 @@ def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tenso
     error = marks(add, BROAD_CELLS) * (1 - predicted) - marks(remove, BROAD_CELLS) * predicted
     return torch.cat(
         [
-            common_channels(image, logits, prompts),
+            *common_channels(image, logits, prompts),
             4 * p_prob * (1 - p_prob),
             marks(last & add, SHARP_CELLS) - marks(last & remove, SHARP_CELLS),
             error,

@@ -37,18 +37,20 @@ def obey(logits: Tensor, prompts: CellPrompts) -> Tensor:
 
 def _enforce(logits: Tensor, point: Tensor, sign: float, reach: float) -> None:
     """Give (D, H, W) logits the margin at one point, in place."""
-    lines, weights = [], []
+    lines, near, shares = [], [], []
     for n, at in zip(logits.shape, point.unbind(), strict=True):
         cells = torch.arange(n, device=logits.device, dtype=torch.float32)
         at = at.clamp(0, n - 1)
-        weights.append((1 - (cells - at).abs()).clamp(min=0))
+        first = min(int(at), max(n - 2, 0))
+        near.append(slice(first, first + 2))
+        shares.append((1 - (cells[near[-1]] - at).abs()).clamp(min=0))
         lines.append(torch.exp(-((cells - at) ** 2) / (2 * reach**2)))
-    here = torch.einsum("dhw,d,h,w->", logits, *weights)
+    here = torch.einsum("dhw,d,h,w->", logits[tuple(near)], *shares)
     missing = MARGIN - sign * float(here)
     if missing <= 0:
         return
     reached = 1.0
-    for line, weight in zip(lines, weights, strict=True):
-        reached *= float(line @ weight)
+    for line, place, share in zip(lines, near, shares, strict=True):
+        reached *= float(line[place] @ share)
     bump = lines[0][:, None, None] * lines[1][:, None] * lines[2]
     logits += sign * missing / reached * bump
