@@ -5,16 +5,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from segvol_gru.likeness import box_likeness, ranks
 from segvol_gru.prompt_maps import (
     COMMON_CHANNELS,
     CellPrompts,
-    alike_maps,
-    box_likeness,
     box_maps,
     click_maps,
-    common_channels,
+    common_maps,
     newest,
-    ranks,
     shown,
 )
 from segvol_gru.unet import Conv3d, ResidualBlock, ResidualUNet
@@ -90,49 +88,7 @@ def test_click_maps_peak_at_the_chosen_clicks_only() -> None:
     assert torch.isclose(marks[0, 0, 2, 1, 1], torch.tensor(-0.5).exp())
 
 
-def test_what_looks_like_a_click_is_shown_wherever_it_is() -> None:
-    """Three slabs of the intensities 0, 2 and 0.3."""
-    image = torch.zeros(1, 1, 12, 4, 4)
-    image[:, :, 4:8], image[:, :, 8:] = 2.0, 0.3
-    points = torch.tensor([[[1.0, 1.0, 1.0], [40.0, 9.0, -3.0]]])  # the second: beyond the region
-    one = alike_maps(image, points, torch.tensor([[True, False]]), 0.3)[0, 0, :, 2, 2]
-    assert one[1] == 1
-    assert one[6] < 1e-9
-    assert torch.isclose(one[10], torch.tensor(-0.5).exp())
-    both = alike_maps(image, points, torch.tensor([[True, True]]), 0.3)[0, 0, :, 2, 2]
-    assert both[10] == 1
-    assert not alike_maps(image, points, torch.tensor([[False, False]]), 0.3).any()
-
-
-def test_ranks_are_the_share_of_darker_cells() -> None:
-    """A quarter of the cells at -5, a half at 0, a quarter at 100: ties count by half."""
-    image = torch.zeros(1, 1, 8, 2, 2)
-    image[:, :, :2], image[:, :, 6:] = -5.0, 100.0
-    expected = [0.125] * 2 + [0.5] * 4 + [0.875] * 2
-    assert ranks(image)[0, 0, :, 0, 1].tolist() == expected
-    assert ranks(3 * image + 7)[0, 0, :, 0, 1].tolist() == expected
-    assert ranks(torch.full_like(image, 4.0)).unique().tolist() == [0.5]
-
-
-def test_box_likeness_compares_inside_with_outside() -> None:
-    """Half the cells are bright, all of them in the box, with as many dark ones beside them."""
-    ranked = torch.full((1, 1, 16, 2, 2), 0.2)
-    ranked[:, :, :4] = 0.8
-    inside = torch.zeros_like(ranked)
-    inside[:, :, :8] = 1.0
-    likeness = box_likeness(ranked, inside)[0, 0, :, 0, 0]
-    share_inside, share_outside = (
-        17 / 96,
-        1 / 96,
-    )  # 16 of 32 and 0 of 32 cells; one more each, 64 bins
-    assert torch.isclose(
-        likeness[0], torch.tensor(share_inside / share_outside).log().div(2).tanh()
-    )
-    assert torch.isclose(likeness[15], torch.tensor(17 / 33).log().div(2).tanh())
-    assert not box_likeness(ranked, torch.zeros_like(ranked)).any()
-
-
-def test_common_channels_in_order() -> None:
+def test_common_maps_in_order() -> None:
     image = torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     asked = replace(prompts([-0.5, -0.5, -0.5, 3.5, 7.5, 7.5]), labels=torch.tensor([[0]]))
     asked = CellPrompts(
@@ -141,7 +97,7 @@ def test_common_channels_in_order() -> None:
             for f in ("points", "labels", "box", "tight", "cell_mm")
         )
     )
-    seen = torch.cat(common_channels(image, torch.full_like(image, 4.0), asked), 1)
+    seen = torch.cat(common_maps(image, torch.full_like(image, 4.0), asked), 1)
     assert seen.shape == (2, COMMON_CHANNELS, 8, 8, 8)
     assert torch.equal(seen[:, :1], image)
     assert seen[0, 1].mean() == 0.5

@@ -141,15 +141,17 @@ def test_channels_by_hand(prompts):
     x = field_channels(torch.ones_like(logits), logits, prompts([((5, 5, 5), 1), ((9, 9, 9), 0)]))
     assert x.shape == (1, CHANNELS, 16, 16, 16)
     at_add, at_remove = x[0, :, 5, 5, 5].tolist(), x[0, :, 9, 9, 9].tolist()
-    # image, box, trusted box, tanh(z/4), +, -, 6 looks, 4p(1-p), newest, error
+    # image, box, trusted box, tanh(z/4), +, -, 6 of likeness, 4p(1-p), newest, error, the mask's
+    # looks, joined to + and to -
     assert at_add[:5] == pytest.approx([1, 0, 0, 0, 1])
     assert at_add[6:8] == [1, 1]
     assert at_add[12] == 1
     assert at_add[14] == pytest.approx(1)
+    assert at_add[16:] == [1, 1]  # the image is one intensity throughout
     p = 1 / (1 + np.exp(-4))
     assert at_remove[3] == pytest.approx(np.tanh(1))
     assert at_remove[5] == 1
-    assert at_remove[12:] == pytest.approx([4 * p * (1 - p), -1, -1], rel=1e-5)
+    assert at_remove[12:15] == pytest.approx([4 * p * (1 - p), -1, -1], rel=1e-5)
 
 
 def test_features_count_for_nothing_until_trained(prompts):

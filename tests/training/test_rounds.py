@@ -122,9 +122,12 @@ def test_later_rounds_teach_what_is_remembered_earlier() -> None:
     assert float(kept[0].grad.abs().sum()) > 0
 
 
-def test_answers_to_phantoms_are_held_to_those_of_the_start() -> None:
+@pytest.mark.parametrize("stage", ["base", "corrector"])
+def test_answers_to_phantoms_are_held_to_those_of_the_start(stage: str) -> None:
     """Nothing is lost at first; then only phantoms count, and only what learns gets a gradient."""
     model = make_rounds(rounds=(0, 0, 1))
+    if stage == "base":
+        model.corrector = None
     model.config = replace(model.config, keep=10.0, base_share=1.0)
     plain = float(model(batch(), turn()).loss.detach())
     model.remember_start()
@@ -142,6 +145,21 @@ def test_answers_to_phantoms_are_held_to_those_of_the_start() -> None:
     assert model.teacher is not None
     assert all(p.grad is None for p in model.teacher.parameters())
     assert any(p.grad is not None for p in model.base.parameters())
+
+
+def test_what_has_no_truth_is_only_held() -> None:
+    """Without a memory of the start it costs nothing; with one, what the answers departed."""
+    model = make_rounds(rounds=(0, 0, 1))
+    model.config = replace(model.config, keep=10.0, base_share=1.0)
+    drawn = batch()
+    drawn["synthetic"][:], drawn["known"][:] = True, False
+    assert float(model(drawn, turn()).loss.detach()) == 0
+    model.remember_start()
+    assert float(model(drawn, turn()).loss.detach()) == pytest.approx(0, abs=1e-5)
+    with torch.no_grad():
+        for parameter in model.base.parameters():
+            parameter.add_(0.05)
+    assert float(model(drawn, turn()).loss.detach()) > 1e-3
 
 
 def test_a_field_corrector_starts_from_what_the_base_knows() -> None:

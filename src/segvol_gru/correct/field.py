@@ -20,19 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from segvol_gru.correct import Corrector
+from segvol_gru.likeness import joined, part_likeness
 from segvol_gru.prompt_maps import (
     BROAD_CELLS,
     COMMON_CHANNELS,
     SHARP_CELLS,
     CellPrompts,
     click_maps,
-    common_channels,
+    common_maps,
     newest,
 )
 from segvol_gru.region import Region, regrid
 from segvol_gru.unet import Conv3d, ResidualUNet
 
-CHANNELS = COMMON_CHANNELS + 3
+CHANNELS = COMMON_CHANNELS + 6
+MARKED = 0.5  # of a click's mark: where its structure is followed from
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ class ConvGRU(nn.Module):
 def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
     """What the corrector sees: (B, CHANNELS, D, H, W) float32.
 
-    The common channels come first, so that the base's weights can be the start of training;
-    then the uncertain set U as 4 p (1 - p), the signed mark of the newest click,
-    and the error set E: the reach of every click where the mask disagrees with it, signed.
+    The common maps come first, so that the base's weights can be the start of training; then the
+    uncertain set U as 4 p (1 - p), the signed mark of the newest click, the error set E (the reach
+    of every click where the mask disagrees with it, signed), what the mask is mostly made of, and
+    what is joined to the positive and to the negative clicks by cells that rank alike.
     """
     _, _, d, h, w = image.shape
     labels = prompts.labels
@@ -104,12 +107,16 @@ def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tenso
     p_prob = logits.sigmoid()
     predicted = (logits > 0).float()
     error = marks(add, BROAD_CELLS) * (1 - predicted) - marks(remove, BROAD_CELLS) * predicted
+    common = common_maps(image, logits, prompts)
     return torch.cat(
         [
-            *common_channels(image, logits, prompts),
+            *common,
             4 * p_prob * (1 - p_prob),
             marks(last & add, SHARP_CELLS) - marks(last & remove, SHARP_CELLS),
             error,
+            part_likeness(image, p_prob),
+            joined(common.ranks_add, common.add > MARKED),
+            joined(common.ranks_remove, common.remove > MARKED),
         ],
         1,
     )

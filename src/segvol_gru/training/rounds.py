@@ -10,7 +10,7 @@ the GRU learns what to keep for later rounds.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,16 +174,18 @@ class Rounds(Program):
     def _train_base(
         self, batch: Example, schedule: np.random.Generator, chance: list[np.random.Generator]
     ) -> RoundsResult:
-        image, target, prompts = batch["image"], batch["target"], first_prompts(batch)
-        logits = torch.zeros_like(image)
-        if schedule.random() < self.config.reprompt_share:
+        config, image, target = self.config, batch["image"], batch["target"]
+        prompts, logits = first_prompts(batch), torch.zeros_like(batch["image"])
+        if schedule.random() < config.reprompt_share:
             with torch.no_grad():
                 logits = self.base(image, logits, prompts)
-            share = self.config.random_click_share
-            prompts = prompts.with_clicks(*click_on_errors(logits, target, share, chance))
+            clicks = click_on_errors(logits, target, config.random_click_share, chance)
+            prompts = prompts.with_clicks(*clicks)
         out = self.base(image, logits, prompts)
-        loss = segmentation_loss(out, target).mean()
-        return RoundsResult(loss, (float(loss.detach()),), (hard_dice(out, target),))
+        loss = (segmentation_loss(out, target) * batch["known"]).mean()
+        held = self._departure(batch, out, _base_says, (image, logits, prompts))
+        total = loss + config.keep * held
+        return RoundsResult(total, (float(loss.detach()),), (hard_dice(out, target),))
 
     def _train_corrector(
         self,
@@ -198,36 +200,69 @@ class Rounds(Program):
         prompts, nothing = first_prompts(batch), torch.zeros_like(image)
         with torch.set_grad_enabled(schedule.random() < config.base_share):
             logits = self.base(image, nothing, prompts)
-        losses = [segmentation_loss(logits, target).mean()]
-        held, taught = logits.new_zeros(()), None
-        if self.teacher is not None and batch["synthetic"].any():
-            taught = self.teacher.corrector
-            with torch.no_grad():
-                said = self.teacher.base(image, nothing, prompts)
-            held = held + (departure_loss(logits, said) * batch["synthetic"]).mean()
+        losses = [(segmentation_loss(logits, target) * batch["known"]).mean()]
+        held = self._departure(batch, logits, _base_says, (image, nothing, prompts))
+        harm = torch.zeros_like(held)
         dices = [hard_dice(logits, target)]
-        logits = logits.detach().clone()
-        for i, generator in enumerate(chance):
-            if generator.random() < config.corrupted_share:
-                logits[i] = corrupted(target[i], generator)
+        logits = self._spoilt(logits.detach(), target, chance)
         memory = corrector.initial_memory(len(image))
-        harm = logits.new_zeros(())
         for _ in range(rounds):
             points, labels = click_on_errors(logits, target, config.random_click_share, chance)
             prompts = prompts.with_clicks(points, labels)
             given = (image, logits, memory, prompts)
             after, memory = corrector.correct(*given)
-            clicked = (labels >= 0).float()
-            losses.append((segmentation_loss(after, target) * clicked).mean())
-            harm = harm + (harm_loss(logits, after, target) * clicked).mean()
-            if taught is not None:
-                with torch.no_grad():
-                    said, _ = taught.correct(*given)
-                held = held + (departure_loss(after, said) * batch["synthetic"]).mean()
+            told = (labels >= 0) & batch["known"]
+            losses.append((segmentation_loss(after, target) * told).mean())
+            harm = harm + (harm_loss(logits, after, target) * told).mean()
+            held = held + self._departure(batch, after, _corrector_says, given)
             logits = obey(after.detach(), prompts)
             dices.append(hard_dice(logits, target))
         loss = torch.stack(losses).sum() + config.harm * harm + config.keep * held
         return RoundsResult(loss, tuple(float(x.detach()) for x in losses), tuple(dices))
+
+    def _spoilt(self, logits: Tensor, target: Tensor, chance: list[np.random.Generator]) -> Tensor:
+        """The same first masks, but for some items a corrupted truth."""
+        logits = logits.clone()
+        for i, generator in enumerate(chance):
+            if generator.random() < self.config.corrupted_share:
+                logits[i] = corrupted(target[i], generator)
+        return logits
+
+    def _departure(
+        self,
+        batch: Example,
+        answer: Tensor,
+        says: Callable[..., Tensor],
+        given: tuple[Tensor | CellPrompts, ...],
+    ) -> Tensor:
+        """How far the answers to phantoms are from those of the start; 0 if it is forgotten.
+
+        Args:
+            batch: what was asked.
+            answer: (B, 1, D, H, W) logits.
+            says: what networks answer, from the networks and what they are given.
+            given: what the answer was made of, a batch each.
+        """
+        phantoms = batch["synthetic"]
+        if self.teacher is None or not phantoms.any():
+            return answer.new_zeros(())
+        with torch.no_grad():
+            said = says(self.teacher, *(value[phantoms] for value in given))
+        return departure_loss(answer[phantoms], said).sum() / len(answer)
+
+
+def _base_says(networks: Rounds, image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
+    """The logits of the base of these networks."""
+    out: Tensor = networks.base(image, logits, prompts)
+    return out
+
+
+def _corrector_says(
+    networks: Rounds, image: Tensor, logits: Tensor, memory: Tensor, prompts: CellPrompts
+) -> Tensor:
+    """The logits of the corrector of these networks."""
+    assert networks.corrector is not None
+    return networks.corrector.correct(image, logits, memory, prompts)[0]
 
 
 def hard_dice(logits: Tensor, target: Tensor) -> float:
