@@ -14,6 +14,7 @@ from segvol_gru.likeness import (
     joined,
     part_likeness,
     ranks,
+    see,
 )
 
 
@@ -65,11 +66,11 @@ def test_part_likeness_learns_the_looks_of_the_part() -> None:
     image[..., 6:] = 1.0
     p_part = torch.zeros_like(image)
     p_part[:, :, :6, :, 7:] = 1.0
-    likeness = part_likeness(image, p_part)[0, 0]
+    likeness = part_likeness(see(image), p_part)[0, 0]
     assert likeness[2, 6, 10] > 0.4
     assert torch.equal(likeness[2, 6, 10], likeness[10, 6, 10])
     assert likeness[2, 6, 1] < -0.5
-    assert torch.allclose(part_likeness(3 * image + 7, p_part)[0, 0], likeness)
+    assert torch.allclose(part_likeness(see(3 * image + 7), p_part)[0, 0], likeness)
 
 
 def test_part_likeness_of_a_constant_image_is_that_of_its_share() -> None:
@@ -79,7 +80,7 @@ def test_part_likeness_of_a_constant_image_is_that_of_its_share() -> None:
     p_part[:, :, :1] = 1.0
     prior = 0.5 * (18 * 18 + 4 * 18 * 6 / 9 + 4 * 4 / 9)  # what smoothing leaves of 20 x 20 bins
     here, there = ((n / 9 + 0.5) / (n + prior) for n in (100, 900))
-    found = part_likeness(image, p_part)[0, 0].unique()
+    found = part_likeness(see(image), p_part)[0, 0].unique()
     assert found.tolist() == pytest.approx([math.tanh(math.log(here / there) / 2)], abs=1e-5)
 
 

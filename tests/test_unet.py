@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from segvol_gru.likeness import box_likeness, ranks
+from segvol_gru.likeness import box_likeness, ranks, see
 from segvol_gru.prompt_maps import (
     COMMON_CHANNELS,
     CellPrompts,
@@ -97,7 +97,7 @@ def test_common_maps_in_order() -> None:
             for f in ("points", "labels", "box", "tight", "cell_mm")
         )
     )
-    seen = torch.cat(common_maps(image, torch.full_like(image, 4.0), asked), 1)
+    seen = torch.cat(common_maps(see(image), torch.full_like(image, 4.0), asked), 1)
     assert seen.shape == (2, COMMON_CHANNELS, 8, 8, 8)
     assert torch.equal(seen[:, :1], image)
     assert seen[0, 1].mean() == 0.5

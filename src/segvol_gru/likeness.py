@@ -6,6 +6,8 @@ for it, and it only has to learn when to trust it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,9 +19,19 @@ PRIOR = 0.5  # cells that every joint bin is taken to hold on either side
 JOINED_CELLS = 40  # how far likeness is followed from a click
 
 
-def smoothed(image: Tensor) -> Tensor:
-    """Means of 3x3x3 cells, fewer at the border: (B, 1, D, H, W) float32."""
-    return F.avg_pool3d(image.float(), 3, stride=1, padding=1, count_include_pad=False)
+class Seen(NamedTuple):
+    """What an image shows before any prompt; (B, 1, D, H, W) float32 each."""
+
+    image: Tensor
+    means: Tensor  # of 3x3x3 cells, fewer at the border
+    ranked: Tensor  # see `ranks`
+
+
+def see(image: Tensor) -> Seen:
+    """Look at (B, 1, D, H, W) intensities."""
+    image = image.float()
+    means = F.avg_pool3d(image, 3, stride=1, padding=1, count_include_pad=False)
+    return Seen(image, means, ranks(image))
 
 
 def ranks(image: Tensor) -> Tensor:
@@ -85,14 +97,14 @@ def alike_maps(image: Tensor, points: Tensor, chosen: Tensor, deviation: float) 
     return apart.square_().mul_(-1 / (2 * deviation**2)).exp_()
 
 
-def part_likeness(image: Tensor, p_part: Tensor) -> Tensor:
+def part_likeness(seen: Seen, p_part: Tensor) -> Tensor:
     """How much more often a cell's look is met in a part of the region than in the rest.
 
     A look is two ranks, of the cell and of its mean of 3x3x3 cells. Of the current mask it is what
     GrabCut learns from its own answer: what the mask is mostly made of.
 
     Args:
-        image: (B, 1, D, H, W).
+        seen: the image.
         p_part: (B, 1, D, H, W) in [0, 1], how far a cell belongs to the part.
 
     Returns:
@@ -100,15 +112,16 @@ def part_likeness(image: Tensor, p_part: Tensor) -> Tensor:
 
     Source: the colour models of Rother et al. 2004, doi 10.1145/1015706.1015720.
     """
-    steps = [(ranks(x) * (JOINT_BINS - 1e-3)).long() for x in (smoothed(image), image)]
+    both = (ranks(seen.means), seen.ranked)
+    steps = [(ranked * (JOINT_BINS - 1e-3)).long() for ranked in both]
     bins = (steps[0] * JOINT_BINS + steps[1]).flatten(1)
     weight, found = p_part.float().flatten(1), []
     for part in (weight, 1 - weight):
-        count = torch.full((len(bins), JOINT_BINS**2), PRIOR, device=image.device)
+        count = torch.full((len(bins), JOINT_BINS**2), PRIOR, device=bins.device)
         count = count.scatter_add_(1, bins, part).view(-1, 1, JOINT_BINS, JOINT_BINS)
         count = F.avg_pool2d(count, 3, stride=1, padding=1).flatten(1)
         found.append(count / count.sum(1, keepdim=True))
-    return torch.tanh((found[0].log() - found[1].log()) / 2).gather(1, bins).view(image.shape)
+    return torch.tanh((found[0].log() - found[1].log()) / 2).gather(1, bins).view(p_part.shape)
 
 
 def joined(alike: Tensor, marks: Tensor) -> Tensor:
@@ -128,6 +141,18 @@ def joined(alike: Tensor, marks: Tensor) -> Tensor:
     affinity = F.avg_pool3d(alike, 2)
     strength = F.max_pool3d(marks.float(), 2) * affinity
     for _ in range(JOINED_CELLS // 2):
-        reached = torch.minimum(affinity, F.max_pool3d(strength, 3, stride=1, padding=1))
-        strength = torch.maximum(strength, reached)
+        strength = torch.maximum(strength, torch.minimum(affinity, _spread(strength)))
     return F.interpolate(strength, scale_factor=2.0)
+
+
+def _spread(strength: Tensor) -> Tensor:
+    """The largest of 3x3x3 cells; for values from 0 on as `max_pool3d`, in a tenth of its time."""
+    out = strength
+    for axis in (2, 3, 4):
+        n = out.shape[axis] - 1
+        wide = out.clone()
+        low, high = wide.narrow(axis, 1, n), wide.narrow(axis, 0, n)
+        torch.maximum(low, out.narrow(axis, 0, n), out=low)
+        torch.maximum(high, out.narrow(axis, 1, n), out=high)
+        out = wide
+    return out

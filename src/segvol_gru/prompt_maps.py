@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segvol_gru.likeness import alike_maps, box_likeness, ranks, smoothed
+from segvol_gru.likeness import Seen, alike_maps, box_likeness
 from segvol_gru.prompts import Index
 
 SHARP_CELLS = 2.0  # standard deviation of a click's mark: where exactly
@@ -135,20 +135,20 @@ class CommonMaps(NamedTuple):
     in_box: Tensor  # what is met in the box rather than outside
 
 
-def common_maps(image: Tensor, logits: Tensor, prompts: CellPrompts) -> CommonMaps:
+def common_maps(seen: Seen, logits: Tensor, prompts: CellPrompts) -> CommonMaps:
     """What every network on a region sees; who adds more maps joins all at once.
 
     Args:
-        image: (B, 1, D, H, W) of zero mean and unit deviation.
+        seen: images of zero mean and unit deviation.
         logits: (B, 1, D, H, W), 0 at the start.
         prompts: box and clicks.
     """
-    _, _, d, h, w = image.shape
+    _, _, d, h, w = logits.shape
     cells, points = (d, h, w), prompts.points
     box, add, remove = box_maps(prompts, cells), prompts.labels == 1, prompts.labels == 0
-    means, ranked = smoothed(image), ranks(image)
+    means, ranked = seen.means, seen.ranked
     return CommonMaps(
-        image,
+        seen.image,
         box,
         shown(logits),
         click_maps(points, add, cells, SHARP_CELLS),

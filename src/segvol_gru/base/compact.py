@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segvol_gru.likeness import see
 from segvol_gru.prompt_maps import COMMON_CHANNELS, CellPrompts, common_maps
 from segvol_gru.unet import ResidualUNet
 
@@ -58,6 +59,6 @@ class CompactBase(nn.Module):
         Returns:
             (B, 1, D, H, W) float32 logits.
         """
-        seen = torch.cat(common_maps(image, logits, prompts), 1)
+        seen = torch.cat(common_maps(see(image), logits, prompts), 1)
         out: Tensor = self.unet(seen).float()
         return out

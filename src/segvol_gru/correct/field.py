@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from segvol_gru.correct import Corrector
-from segvol_gru.likeness import joined, part_likeness
+from segvol_gru.likeness import joined, part_likeness, see
 from segvol_gru.prompt_maps import (
     BROAD_CELLS,
     COMMON_CHANNELS,
@@ -97,7 +97,7 @@ def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tenso
     what is joined to the positive and to the negative clicks by cells that rank alike.
     """
     _, _, d, h, w = image.shape
-    labels = prompts.labels
+    seen, labels = see(image), prompts.labels
     last = newest(labels)
 
     def marks(chosen: Tensor, sigma: float) -> Tensor:
@@ -107,14 +107,14 @@ def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tenso
     p_prob = logits.sigmoid()
     predicted = (logits > 0).float()
     error = marks(add, BROAD_CELLS) * (1 - predicted) - marks(remove, BROAD_CELLS) * predicted
-    common = common_maps(image, logits, prompts)
+    common = common_maps(seen, logits, prompts)
     return torch.cat(
         [
             *common,
             4 * p_prob * (1 - p_prob),
             marks(last & add, SHARP_CELLS) - marks(last & remove, SHARP_CELLS),
             error,
-            part_likeness(image, p_prob),
+            part_likeness(seen, p_prob),
             joined(common.ranks_add, common.add > MARKED),
             joined(common.ranks_remove, common.remove > MARKED),
         ],
