@@ -19,6 +19,7 @@ from segvol_gru.training.config import LoopConfig, learning_rate
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.interrupt import Interrupt
 from segvol_gru.training.loop import Outcome, fit
+from segvol_gru.training.networks import averaged
 from segvol_gru.training.program import Program, RoundsResult, Turn, recompute
 from segvol_gru.training.state import pull_back, read_checkpoint, update_average
 from segvol_gru.training.watch import Row
@@ -185,6 +186,26 @@ def test_a_pulled_run_stays_closer_to_its_start(train: Train) -> None:
     assert gone(held) < 0.5 * gone(free)
 
 
+def test_the_result_lies_on_the_way_to_the_average(tmp_path: Path, train: Train) -> None:
+    """A quarter of the way is what is validated, returned and read from the run's folder."""
+    scored: list[nn.Module] = []
+
+    def validate(networks: nn.Module, step: int) -> float:
+        scored.append(networks)
+        return float(step)
+
+    outcome, _ = train("run", make_config(lr=0.05, share=0.25), validate=validate)
+    state = read_checkpoint(tmp_path / "run" / "best.ckpt")
+    first = dict(make_rounds().named_parameters())
+    found = averaged(tmp_path / "run")["base"]
+    for name, value in found.items():
+        start, end = first[f"base.{name}"].detach(), state["average"][f"base.{name}"]
+        assert torch.allclose(value, 0.75 * start + 0.25 * end, atol=1e-6)
+        for networks in (outcome.average, scored[-1]):
+            assert torch.equal(networks.state_dict()[f"base.{name}"], value)
+    assert any(not torch.equal(found[n], first[f"base.{n}"]) for n in found)
+
+
 def test_the_best_weights_are_kept(tmp_path: Path, train: Train) -> None:
     scores = {0: 0.1, 1: 0.3, 2: 0.7, 3: 0.5, 4: 0.6}
     outcome, _ = train("run", make_config(validate_every=1), validate=lambda _, s: scores[s])
@@ -267,7 +288,9 @@ def test_a_run_without_finite_gradients_ends(tmp_path: Path) -> None:
         fit_broken(tmp_path, lost=tuple(range(99)), steps=20)
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("accumulate", 0), ("lr", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 0), ("accumulate", 0), ("lr", 0.0), ("share", 0.0)]
+)
 def test_impossible_settings_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=name):
         make_config(**{name: value})

@@ -44,7 +44,7 @@ class Outcome:
     """How a run ended."""
 
     average: nn.Module
-    """The averaged networks after the last step."""
+    """The averaged networks after the last step, or what lies on the way to them."""
     steps: int
     """Optimizer steps made, those before a restart included."""
     reason: Reason
@@ -112,7 +112,7 @@ def fit(
                 reason = "no better"
             if reason or _due(state.step, config.checkpoint_every):
                 run.save(LAST)
-    return Outcome(state.average, state.step, reason, state.best)
+    return Outcome(state.result(config.share), state.step, reason, state.best)
 
 
 def _begin(
@@ -120,7 +120,8 @@ def _begin(
 ) -> tuple[TrainState, _FabricModule]:
     """The state at the start or at the last checkpoint, and the wrapped networks."""
     average = copied(model)
-    anchor = {n: p.detach().clone() for n, p in model.named_parameters()} if config.pull else {}
+    held = config.pull > 0 or config.share < 1
+    anchor = {n: p.detach().clone() for n, p in model.named_parameters()} if held else {}
     if config.recompute:
         recompute(model.heavy())
     optimizer = torch.optim.AdamW(
@@ -246,7 +247,9 @@ class _Run:
         if self._validate is None:
             return
         began, state = time.monotonic(), self.state
-        score = self._validate(state.average, state.step) if self.fabric.is_global_zero else 0.0
+        score = 0.0
+        if self.fabric.is_global_zero:
+            score = self._validate(state.result(self.config.share), state.step)
         score = float(self.fabric.broadcast(score))
         better = score > state.best
         state.stale = 0 if better else state.stale + 1

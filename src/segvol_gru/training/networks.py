@@ -20,7 +20,7 @@ from segvol_gru.training.program import Program
 from segvol_gru.training.recipe import Recipe
 from segvol_gru.training.rounds import Rounds, start_field_from_base
 from segvol_gru.training.segvol_rounds import SegVolRounds
-from segvol_gru.training.state import BEST, LAST, read_checkpoint
+from segvol_gru.training.state import BEST, LAST, on_the_way, read_checkpoint
 
 SHOWN = 300  # letters of PyTorch's list of keys that do not fit
 WEIGHTS = Path(str(resources.files("segvol_gru") / "weights"))
@@ -102,7 +102,7 @@ def fill(model: Rounds, start: str | Path) -> None:
 
 
 def averaged(run: Path) -> dict[str, dict[str, Tensor]]:
-    """The averaged weights of a run by network: its best ones, else the last.
+    """The result of a run by network: its best averaged weights, else the last.
 
     Returns:
         `base`, or `segvol` in the stage of that name, and `corrector`, empty where there is none.
@@ -113,7 +113,8 @@ def averaged(run: Path) -> dict[str, dict[str, Tensor]]:
     best = run / BEST
     state = read_checkpoint(best if best.is_file() else run / LAST)
     parts: dict[str, dict[str, Tensor]] = {"corrector": {}}
-    for key, value in state["average"].items():
+    share = state["config"].get("share", 1.0)
+    for key, value in on_the_way(state["anchor"], state["average"], share).items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = value
     return parts

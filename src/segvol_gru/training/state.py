@@ -24,9 +24,9 @@ class TrainState:
 
     Attributes:
         model: what learns.
-        average: its averaged weights, which are the ones validated and exported.
+        average: its averaged weights.
         optimizer: with its moments.
-        anchor: the weights at the start, towards which `model` is pulled; may be empty.
+        anchor: the weights at the start, to which the result is held; may be empty.
         step: optimizer steps made.
         best: highest validation score, -inf before the first.
         stale: validations since then.
@@ -39,6 +39,14 @@ class TrainState:
     step: int = 0
     best: float = -math.inf
     stale: int = 0
+
+    def result(self, share: float) -> nn.Module:
+        """The averaged networks, or what lies so far on the way to them; see `on_the_way`."""
+        if share == 1 or not self.anchor:
+            return self.average
+        found = copied(self.average)
+        found.load_state_dict(on_the_way(self.anchor, self.average.state_dict(), share))
+        return found
 
     def save(self, path: Path, config: Mapping[str, Any]) -> None:
         """Write a checkpoint in one piece: to the side first, then renamed."""
@@ -96,6 +104,23 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     for a, b in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if a.is_floating_point():
             a.lerp_(b, 1 - keep)
+
+
+def on_the_way(
+    anchor: Mapping[str, Tensor], average: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Weights between those of the start and the averaged ones.
+
+    Most of what was learnt is kept there, and less of what was known is lost.
+
+    Args:
+        anchor: the first ones; what it does not hold is taken from `average`.
+        average: those at the end.
+        share: 0 is the start, 1 the end.
+
+    Source: WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903.
+    """
+    return {k: anchor[k].lerp(v, share) if k in anchor else v for k, v in average.items()}
 
 
 @torch.no_grad()
