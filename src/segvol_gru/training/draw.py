@@ -106,9 +106,10 @@ def draw_example(
     """
     start = int(generator.choice(4, p=np.array(config.starts) / sum(config.starts)))
     part = _frame(structure, start, config, generator).slices()
-    turn = _turn(config, generator)
-    cells_image = _look(structure.image[part], turn, config.cells)
-    target = _look(structure.labels[part] == structure.label, turn, config.cells) >= 0.5
+    turn = torch.cat([_turn(config, generator), torch.zeros(3, 1)], 1)[None]
+    places = F.affine_grid(turn, [1, 1, *(config.cells,) * 3], align_corners=False)
+    cells_image = _look(structure.image[part], places)
+    target = _look(structure.labels[part] == structure.label, places) >= 0.5
     cells_image = _repaint(cells_image, generator)
     box, tight = _draw_box(target.numpy(), start, config, generator)
     point, label = torch.zeros(3), torch.tensor(-1)
@@ -169,16 +170,15 @@ def _turn(config: ExampleConfig, generator: np.random.Generator) -> Tensor:
     return torch.from_numpy((matrix * flip)[:, order].astype(np.float32))
 
 
-def _look(part: NDArray[Any], turn: Tensor, cells: int) -> Tensor:
-    """Show a turned part of a volume on (cells, cells, cells), edges repeated beyond it."""
+def _look(part: NDArray[Any], places: Tensor) -> Tensor:
+    """Show a part of a volume at places (1, D, H, W, 3) of it, edges repeated beyond it."""
+    cells = places.shape[1]
     crop = torch.from_numpy(np.ascontiguousarray(part)).float()[None, None]
     coarse = [min(n, max(cells, n // 2)) for n in crop.shape[2:]]
     if coarse != list(crop.shape[2:]):
         crop = F.interpolate(crop, size=coarse, mode="area")
-    theta = torch.cat([turn, torch.zeros(3, 1)], 1)[None]
-    grid = F.affine_grid(theta, [1, 1, cells, cells, cells], align_corners=False)
     mode = "border" if part.dtype != np.bool_ else "zeros"
-    return F.grid_sample(crop, grid, padding_mode=mode, align_corners=False)[0, 0]
+    return F.grid_sample(crop, places, padding_mode=mode, align_corners=False)[0, 0]
 
 
 def _repaint(image: Tensor, generator: np.random.Generator) -> Tensor:
