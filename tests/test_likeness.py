@@ -96,6 +96,9 @@ def test_joined_is_the_weakest_link_of_the_best_path() -> None:
     assert line[12:20].tolist() == pytest.approx([0.6] * 8)
     assert not line[20:].any()
     assert not joined(alike, torch.zeros_like(marks)).any()
+    both = joined(torch.cat([alike, alike]), torch.cat([torch.zeros_like(marks), marks]))
+    assert not both[0].any()
+    assert torch.equal(both[1], joined(alike, marks)[0])
 
 
 def test_joined_is_followed_a_certain_way_only() -> None:

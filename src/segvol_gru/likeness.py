@@ -138,11 +138,16 @@ def joined(alike: Tensor, marks: Tensor) -> Tensor:
 
     Source: fuzzy connectedness, Udupa & Samarasekera 1996, doi 10.1006/gmip.1996.0021.
     """
-    affinity = F.avg_pool3d(alike, 2)
-    strength = F.max_pool3d(marks.float(), 2) * affinity
+    out = torch.zeros_like(alike)
+    begun = marks.flatten(1).any(1)
+    if not begun.any():
+        return out
+    affinity = F.avg_pool3d(alike[begun], 2)
+    strength = F.max_pool3d(marks[begun].float(), 2) * affinity
     for _ in range(JOINED_CELLS // 2):
         strength = torch.maximum(strength, torch.minimum(affinity, _spread(strength)))
-    return F.interpolate(strength, scale_factor=2.0)
+    out[begun] = F.interpolate(strength, scale_factor=2.0)
+    return out
 
 
 def _spread(strength: Tensor) -> Tensor:

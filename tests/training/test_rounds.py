@@ -80,7 +80,8 @@ def test_corrupted_masks_are_near_the_truth_but_wrong() -> None:
 
 def test_hard_dice_by_hand() -> None:
     """Cubes of 8 and 64 voxels, one in the other: 2 * 8 / 72."""
-    assert hard_dice(masks((2, 4)) - 0.5, masks((2, 6))) == pytest.approx(16 / 72, abs=1e-4)
+    assert hard_dice(masks((2, 4)) - 0.5, masks((2, 6))) == pytest.approx(16 / 72)
+    assert hard_dice(masks((2, 2)) - 0.5, masks((2, 2))) == 1
 
 
 def test_every_round_has_a_loss_and_a_dice() -> None:

@@ -26,9 +26,13 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Source: paper Table 2.
     """
-    overlap = dice_loss(logits, target)
-    agreement = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return overlap + agreement.mean((1, 2, 3, 4))
+    return dice_loss(logits, target) + agreement_loss(logits, target)
+
+
+def agreement_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross-entropy per item: (B, 1, D, H, W) twice -> (B,)."""
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return loss.mean((1, 2, 3, 4))
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -37,19 +41,17 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     return loss.flatten(1).mean(1)
 
 
-def harm_loss(before: Tensor, after: Tensor, target: Tensor) -> Tensor:
+def harm_loss(before: Tensor, after: Tensor) -> Tensor:
     """How much a click made the soft Dice worse, per item: 0 where it did not.
 
     Args:
-        before: (B, 1, D, H, W) logits the click was given on.
-        after: logits after the correction.
-        target: in {0, 1}.
+        before: (B,) `dice_loss` of the logits the click was given on; carries no gradient.
+        after: (B,) that of the corrected ones.
 
     Returns:
         (B,) float32.
     """
-    worse: Tensor = dice_loss(after, target) - dice_loss(before, target).detach()
-    return torch.relu(worse)
+    return torch.relu(after - before.detach())
 
 
 def departure_loss(logits: Tensor, taught: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.simulate import next_click, random_error_click
 from segvol_gru.training.draw import Example
 from segvol_gru.training.losses import (
+    agreement_loss,
     departure_loss,
     dice_loss,
     harm_loss,
@@ -212,8 +213,9 @@ class Rounds(Program):
             given = (image, logits, memory, prompts)
             after, memory = corrector.correct(*given)
             told = (labels >= 0) & batch["known"]
-            losses.append((segmentation_loss(after, target) * told).mean())
-            harm = harm + (harm_loss(logits, after, target) * told).mean()
+            overlap = dice_loss(after, target)
+            losses.append(((overlap + agreement_loss(after, target)) * told).mean())
+            harm = harm + (harm_loss(dice_loss(logits, target), overlap) * told).mean()
             held = held + self._departure(batch, after, _corrector_says, given)
             logits = obey(after.detach(), prompts)
             dices.append(hard_dice(logits, target))
@@ -266,7 +268,7 @@ def _corrector_says(
 
 
 def hard_dice(logits: Tensor, target: Tensor) -> float:
-    """Mean Dice of the masks at logit 0."""
-    with torch.no_grad():
-        mask = torch.where(logits > 0, 20.0, -20.0)
-        return 1 - float(dice_loss(mask, target).mean())
+    """Mean Dice of the masks at logit 0; 1 where mask and target are empty."""
+    mask, truth = (logits > 0).flatten(1), (target > 0.5).flatten(1)
+    both, sizes = (mask & truth).sum(1), mask.sum(1) + truth.sum(1)
+    return float(torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), 1.0).mean())
