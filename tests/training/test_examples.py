@@ -50,21 +50,6 @@ def test_phantoms_follow_from_seed_and_index() -> None:
     assert equal(one[4], other[4])
 
 
-def test_a_phantom_can_be_asked_of_a_bare_real_image() -> None:
-    """Its prompts, not its looks: the image is that of the one case, whose values are few."""
-    case = make_cases()[0]
-    config = ExampleConfig(cells=CELLS, synthetic_share=1.0, unanswered=1.0)
-    structure = Examples([case], config, 3, 10)._phantom(np.random.default_rng(5))
-    assert structure.synthetic
-    assert not structure.known
-    assert set(np.unique(structure.image[:])) <= set(np.unique(case.image[:]))
-    assert (structure.labels[:] == structure.label).any()
-    example = Examples([case], config, 3, 10)[4]
-    assert example["synthetic"]
-    assert not example["known"]
-    assert float(example["target"].sum()) >= MIN_CELLS
-
-
 @given(index=st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
 def test_every_example_is_usable(index: int) -> None:

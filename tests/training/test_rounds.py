@@ -148,21 +148,6 @@ def test_answers_to_phantoms_are_held_to_those_of_the_start(stage: str) -> None:
     assert any(p.grad is not None for p in model.base.parameters())
 
 
-def test_what_has_no_truth_is_only_held() -> None:
-    """Without a memory of the start it costs nothing; with one, what the answers departed."""
-    model = make_rounds(rounds=(0, 0, 1))
-    model.config = replace(model.config, keep=10.0, base_share=1.0)
-    drawn = batch()
-    drawn["synthetic"][:], drawn["known"][:] = True, False
-    assert float(model(drawn, turn()).loss.detach()) == 0
-    model.remember_start()
-    assert float(model(drawn, turn()).loss.detach()) == pytest.approx(0, abs=1e-5)
-    with torch.no_grad():
-        for parameter in model.base.parameters():
-            parameter.add_(0.05)
-    assert float(model(drawn, turn()).loss.detach()) > 1e-3
-
-
 def test_a_field_corrector_starts_from_what_the_base_knows() -> None:
     """Its fresh answer is the base's, its gate nearly closed."""
     widths, blocks = (4, 4, 4, 4), (1, 1, 1, 1)

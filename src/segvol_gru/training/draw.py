@@ -38,7 +38,6 @@ class Structure(NamedTuple):
         hi: its last voxel, inclusive.
         spacing_mm: voxel size along (D, H, W).
         synthetic: whether it is a phantom's.
-        known: whether it lies in the image at all; else only its prompts are of use.
     """
 
     image: Voxels
@@ -48,7 +47,6 @@ class Structure(NamedTuple):
     hi: Index
     spacing_mm: tuple[float, float, float]
     synthetic: bool = False
-    known: bool = True
 
 
 class Example(TypedDict):
@@ -62,7 +60,6 @@ class Example(TypedDict):
     label: Tensor  # () int64: 1 where there is such a click, else -1
     index: Tensor  # () int64: which example this is; seeds its clicks
     synthetic: Tensor  # () bool: of a phantom
-    known: Tensor  # () bool: the target is the truth
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,6 @@ class ExampleConfig:
     """Share of synthetic volumes."""
     textured: float = 0.5
     """Share of synthetic volumes through which a real image is seen."""
-    unanswered: float = 0.0
-    """Share of synthetic volumes that are nothing but a real image, asked with a phantom's box
-    and clicks. They have no truth: only answers that are held (`RoundsConfig.keep`) use them."""
     starts: tuple[float, float, float, float] = (0.66, 0.1, 0.1, 0.14)
     """Weights of: tight box, jittered box, box of one slice (competition, 2-D), no box."""
     jitter: float = 0.1
@@ -125,7 +119,6 @@ def draw_example(
         "label": label,
         "index": torch.tensor(0),
         "synthetic": torch.tensor(structure.synthetic),
-        "known": torch.tensor(structure.known),
     }
 
 

@@ -83,21 +83,14 @@ class Examples(Dataset[Example]):
     def _structure(self, generator: np.random.Generator) -> Structure:
         """A volume and one structure in it."""
         if not self.groups or generator.random() < self.config.synthetic_share:
-            return self._phantom(generator)
+            texture = None
+            if self.groups and generator.random() < self.config.textured:
+                texture = _texture(self._case(generator).image, generator)
+            return _synthetic(texture, generator)
         case = self._case(generator)
         label = int(generator.choice(list(case.tasks), p=_hardness(case)))
         lo, hi, _ = case.tasks[label]
         return Structure(case.image, case.labels, label, lo, hi, case.spacing_mm)
-
-    def _phantom(self, generator: np.random.Generator) -> Structure:
-        """One structure of a phantom, or its prompts on a real image."""
-        config, texture = self.config, None
-        if self.groups and config.unanswered and generator.random() < config.unanswered:
-            image = _texture(self._case(generator).image, generator).astype(np.uint8)
-            return _synthetic(None, generator)._replace(image=image, known=False)
-        if self.groups and generator.random() < config.textured:
-            texture = _texture(self._case(generator).image, generator)
-        return _synthetic(texture, generator)
 
     def _case(self, generator: np.random.Generator) -> TrainingCase:
         group = self.groups[int(generator.choice(len(self.groups), p=self.group_share))]

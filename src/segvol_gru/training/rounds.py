@@ -183,7 +183,7 @@ class Rounds(Program):
             clicks = click_on_errors(logits, target, config.random_click_share, chance)
             prompts = prompts.with_clicks(*clicks)
         out = self.base(image, logits, prompts)
-        loss = (segmentation_loss(out, target) * batch["known"]).mean()
+        loss = segmentation_loss(out, target).mean()
         held = self._departure(batch, out, _base_says, (image, logits, prompts))
         total = loss + config.keep * held
         return RoundsResult(total, (float(loss.detach()),), (hard_dice(out, target),))
@@ -201,7 +201,7 @@ class Rounds(Program):
         prompts, nothing = first_prompts(batch), torch.zeros_like(image)
         with torch.set_grad_enabled(schedule.random() < config.base_share):
             logits = self.base(image, nothing, prompts)
-        losses = [(segmentation_loss(logits, target) * batch["known"]).mean()]
+        losses = [segmentation_loss(logits, target).mean()]
         held = self._departure(batch, logits, _base_says, (image, nothing, prompts))
         harm = torch.zeros_like(held)
         dices = [hard_dice(logits, target)]
@@ -212,7 +212,7 @@ class Rounds(Program):
             prompts = prompts.with_clicks(points, labels)
             given = (image, logits, memory, prompts)
             after, memory = corrector.correct(*given)
-            told = (labels >= 0) & batch["known"]
+            told = labels >= 0
             overlap = dice_loss(after, target)
             losses.append(((overlap + agreement_loss(after, target)) * told).mean())
             harm = harm + (harm_loss(dice_loss(logits, target), overlap) * told).mean()
