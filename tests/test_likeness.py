@@ -49,14 +49,10 @@ def test_box_likeness_compares_inside_with_outside() -> None:
     inside = torch.zeros_like(ranked)
     inside[:, :, :8] = 1.0
     likeness = box_likeness(ranked, inside)[0, 0, :, 0, 0]
-    share_inside, share_outside = (
-        17 / 96,
-        1 / 96,
-    )  # 16 of 32 and 0 of 32 cells; one more each, 64 bins
-    assert torch.isclose(
-        likeness[0], torch.tensor(share_inside / share_outside).log().div(2).tanh()
-    )
-    assert torch.isclose(likeness[15], torch.tensor(17 / 33).log().div(2).tanh())
+    # Inside 16 of 32 cells are bright, outside 0 of 32, and each of 64 bins has one more.
+    bright, dark = ((16 + 1) / 96) / (1 / 96), ((16 + 1) / 96) / ((32 + 1) / 96)
+    assert float(likeness[0]) == pytest.approx(math.tanh(math.log(bright) / 2))
+    assert float(likeness[15]) == pytest.approx(math.tanh(math.log(dark) / 2))
     assert not box_likeness(ranked, torch.zeros_like(ranked)).any()
 
 

@@ -151,7 +151,7 @@ def joined(alike: Tensor, marks: Tensor) -> Tensor:
 
 
 def _spread(strength: Tensor) -> Tensor:
-    """The largest of 3x3x3 cells; for values from 0 on as `max_pool3d`, in a tenth of its time."""
+    """The largest of 3x3x3 cells: `max_pool3d`, which is slow on a CPU because it keeps places."""
     out = strength
     for axis in (2, 3, 4):
         n = out.shape[axis] - 1

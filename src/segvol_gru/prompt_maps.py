@@ -15,7 +15,7 @@ SHARP_CELLS = 2.0  # standard deviation of a click's mark: where exactly
 BROAD_CELLS = 8.0  # standard deviation of a click's reach: the region it speaks for
 ALIKE_SD = 0.3  # how far smoothed intensities may differ, in deviations of the region
 ALIKE_RANK = 0.08  # how far ranks may differ, of 1
-COMMON_CHANNELS = 12  # of `common_channels`
+COMMON_CHANNELS = 12  # of `common_maps`
 LOGIT_SCALE = 4.0  # logits are shown as tanh(z / 4): +-1 sure, 0 undecided
 
 

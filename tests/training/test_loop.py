@@ -201,7 +201,7 @@ def test_the_result_lies_on_the_way_to_the_average(tmp_path: Path, train: Train)
     for name, value in found.items():
         start, end = first[f"base.{name}"].detach(), state["average"][f"base.{name}"]
         assert torch.allclose(value, 0.75 * start + 0.25 * end, atol=1e-6)
-        for networks in (outcome.average, scored[-1]):
+        for networks in (outcome.networks, scored[-1]):
             assert torch.equal(networks.state_dict()[f"base.{name}"], value)
     assert any(not torch.equal(found[n], first[f"base.{n}"]) for n in found)
 
@@ -278,7 +278,7 @@ def fit_broken(folder: Path, lost: tuple[int, ...], steps: int) -> Outcome:
 
 def test_a_gradient_that_is_no_number_costs_one_step(tmp_path: Path) -> None:
     """AdamW's first steps are lr long: two of three remain."""
-    average = fit_broken(tmp_path, lost=(1,), steps=3).average
+    average = fit_broken(tmp_path, lost=(1,), steps=3).networks
     assert next(average.parameters()).item() == pytest.approx(1 - 2 * 0.125, abs=1e-5)
     assert [row["norm"] for row in log(tmp_path)] == ["1.000", "nan", "1.000"]
 

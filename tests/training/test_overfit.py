@@ -37,7 +37,7 @@ class OneCase(Dataset[Example]):
 def learn(model: Rounds, steps: int, out: Path) -> Rounds:
     config = LoopConfig(steps=steps, batch=1, lr=4e-3, warmup=5, ema=0.9)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return cast(Rounds, fit(model, OneCase(), config, out, fabric, workers=0).average)
+    return cast(Rounds, fit(model, OneCase(), config, out, fabric, workers=0).networks)
 
 
 def dice_of(model: Rounds) -> tuple[float, ...]:

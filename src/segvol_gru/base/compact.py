@@ -59,6 +59,6 @@ class CompactBase(nn.Module):
         Returns:
             (B, 1, D, H, W) float32 logits.
         """
-        seen = torch.cat(common_maps(see(image), logits, prompts), 1)
-        out: Tensor = self.unet(seen).float()
+        maps = torch.cat(common_maps(see(image), logits, prompts), 1)
+        out: Tensor = self.unet(maps).float()
         return out

@@ -43,8 +43,8 @@ Reason = Literal["done", "interrupted", "no better", "time"]
 class Outcome:
     """How a run ended."""
 
-    average: nn.Module
-    """The averaged networks after the last step, or what lies on the way to them."""
+    networks: nn.Module
+    """The averaged ones after the last step, or what lies on the way to them."""
     steps: int
     """Optimizer steps made, those before a restart included."""
     reason: Reason
