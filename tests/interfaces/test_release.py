@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -15,6 +16,9 @@ import typer.main
 
 import segvol_gru as sg
 from segvol_gru.interfaces.cli import app
+from segvol_gru.pretrained import read_card
+from segvol_gru.training.networks import WEIGHTS
+from segvol_gru.training.recipe import as_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -116,3 +120,24 @@ def test_no_paths_of_a_machine_in_the_repository() -> None:
         if path.suffix in (".py", ".md", ".toml", ".sh", "") and path.is_file():
             text = path.read_text(encoding="utf-8")
             assert not [home for home in homes if home in text], name
+
+
+@pytest.mark.parametrize("part", ["base", "field"])
+def test_the_model_cards_hold_the_readme_s_figures(part: str) -> None:
+    card = read_card(WEIGHTS / f"{part}.safetensors")
+    measured = re.search(r"^open: .* clicks 1-5: ([\d., ]+);", card, re.MULTILINE)
+    assert measured is not None
+    values = measured[1].split(", ")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    box = re.search(r"DSC after the box, open .*? \| ([\d.]+) \|", readme)
+    clicks = re.search(r"DSC after one / five clicks, open .*? \| ([\d.]+) / ([\d.]+) \|", readme)
+    assert box is not None
+    assert clicks is not None
+    assert [box[1], *clicks.groups()] == [values[0], values[1], values[5]]
+
+
+@pytest.mark.parametrize("part", ["base", "field", "paper"])
+def test_the_recipes_in_the_model_cards_can_be_run(part: str) -> None:
+    """Every key is still one of the recipe's."""
+    card = read_card(WEIGHTS / f"{part}.safetensors")
+    as_recipe(json.loads(card.split("```json\n")[1].split("\n```")[0]), part)
