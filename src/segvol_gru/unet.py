@@ -1,7 +1,7 @@
 """The residual 3-D U-Net that the compact base and the field corrector are built from.
 
-It works at half the region's resolution (stride-2 stem) and returns to full resolution in one
-light head that sees the input again: on a CPU, convolutions at full resolution are what costs.
+It works at half the region's resolution (stride-2 stem) and returns to full resolution in a head
+that sees the input again, cell by cell: on a CPU, convolutions at full resolution are what costs.
 
     input (48³) ──────────────────────────────────────────────┐
       stem /2 → 24³ ──────────────────────────────┐           │
@@ -111,9 +111,9 @@ class ResidualUNet(nn.Module):
         self.downs = nn.ModuleList(Conv3d(a, b, 2, stride=2) for a, b in pairs)
         self.ups = nn.ModuleList(Up(b, a, decoder_blocks) for a, b in pairs)
         self.to_head = Conv3d(widths[0], head_width, 1)
-        self.from_input = Conv3d(inputs, head_width, 3, padding=1)
+        self.from_input = Conv3d(inputs, head_width, 1)
         self.head_norm = _norm(head_width)
-        self.head = Conv3d(head_width, outputs, 3, padding=1)
+        self.head = Conv3d(head_width, outputs, 1)
 
     def forward(self, x: Tensor, at_quarter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Map the input to logits.

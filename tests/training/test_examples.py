@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,33 @@ def test_data_sets_weigh_by_the_root_of_their_tasks() -> None:
         object.__setattr__(loaded.case, "dataset", "other")
     share = Examples(cases, REAL, 1, 10).group_share
     np.testing.assert_allclose(share, np.array([2, np.sqrt(14)]) / (2 + np.sqrt(14)))
+
+
+def test_what_is_emphasised_is_drawn_more_often() -> None:
+    """A data set three times as often as its tasks say, one of two equal structures four times."""
+    cases = make_cases(2)
+    object.__setattr__(cases[1].case, "dataset", "other")
+    name = cases[0].case.dataset
+    config = replace(REAL, emphasis={"other": 3.0, f"{name}:2": 4.0})
+    plain, examples = (Examples(cases, c, 1, 10) for c in (REAL, config))
+    np.testing.assert_allclose(plain.group_share, [0.5, 0.5])
+    np.testing.assert_allclose(examples.group_share, [0.25, 0.75])
+    drawn = [examples._structure(np.random.default_rng(i)) for i in range(400)]
+    ours = [s.label for s in drawn if s.image is cases[0].image]
+    assert 60 < len(ours) < 140
+    before, after = plain._shares(cases[0]), examples._shares(cases[0])
+    np.testing.assert_allclose(after[1] / after[0], 4 * before[1] / before[0])
+    assert np.mean(np.array(ours) == 2) == pytest.approx(after[1], abs=0.12)
+
+
+def test_mirrored_as_often_as_asked() -> None:
+    """Never, or along every axis; a cube out of the middle of its volume shows which."""
+    cases = make_cases(1)
+    config = replace(PLAIN, exact_framing=1.0, starts=(1.0, 0.0, 0.0, 0.0))
+    images = [
+        Examples(cases, replace(config, flip=flip), 4, 10)[2]["target"] for flip in (0.0, 1.0)
+    ]
+    assert torch.equal(images[0].flip(1, 2, 3), images[1])
 
 
 def test_pictures_keep_what_they_show() -> None:

@@ -123,6 +123,38 @@ def test_later_rounds_teach_what_is_remembered_earlier() -> None:
     assert float(kept[0].grad.abs().sum()) > 0
 
 
+def test_a_base_learns_to_correct_itself() -> None:
+    """Every step plays rounds in which the base is asked again, with all clicks and its mask."""
+    model = make_rounds(rounds=(0, 0, 0, 1))
+    model.corrector = None
+    model.config = replace(model.config, reprompt_share=1.0)
+    asked: list[tuple[int, bool]] = []
+    handle = model.base.register_forward_pre_hook(
+        lambda _, given: asked.append((given[2].labels.shape[1], bool(given[1].any())))
+    )
+    result = model(batch(), turn())
+    handle.remove()
+    assert len(result.losses) == 4
+    assert asked == [(1, False), (2, True), (3, True), (4, True)]  # a start has room for a click
+
+
+def test_a_forgetful_corrector_begins_every_round_with_nothing() -> None:
+    model = make_rounds(rounds=(0, 0, 0, 1))
+    assert model.corrector is not None
+    correct = model.corrector.correct
+    seen: list[bool] = []
+
+    def watched(*given: object) -> tuple[Tensor, Tensor]:
+        seen.append(bool(given[2].any()))  # type: ignore[attr-defined]
+        return correct(*given)  # type: ignore[arg-type]
+
+    model.corrector.correct = watched  # type: ignore[method-assign]
+    model(batch(), turn())
+    model.config = replace(model.config, forget=True)
+    model(batch(), turn())
+    assert seen == [False, True, True] + [False] * 3
+
+
 @pytest.mark.parametrize("stage", ["base", "corrector"])
 def test_answers_to_phantoms_are_held_to_those_of_the_start(stage: str) -> None:
     """Nothing is lost at first; then only phantoms count, and only what learns gets a gradient."""

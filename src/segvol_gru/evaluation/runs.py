@@ -119,14 +119,19 @@ def difference(
 ) -> Difference | None:
     """One run minus another, paired by task, with an interval over resampled subjects.
 
+    The arguments are those of `paired_gaps`; None where no data set has enough tasks in common.
+    """
+    return mean_gap(paired_gaps(one, other, column, other_column))
+
+
+def paired_gaps(one: Run, other: Run, column: str, other_column: str | None = None) -> Gaps:
+    """One run minus another, task by task.
+
     Args:
         one: what is asked about.
         other: what it is compared with; it may be the same run.
         column: a measure of `summary.COLUMNS`.
         other_column: measure of the other run; the same one if None.
-
-    Returns:
-        None where no data set has enough tasks in common.
     """
     place, other_place = (COLUMNS.index(c) for c in (column, other_column or column))
     gaps: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -135,7 +140,7 @@ def difference(
         if weight_a[place] > 0 and weight_b[other_place] > 0:
             record = one.tasks[key]
             gaps[record.dataset][record.subject].append(float(a[place] - b[other_place]))
-    return mean_gap(gaps)
+    return gaps
 
 
 def mean_gap(gaps: Gaps) -> Difference | None:

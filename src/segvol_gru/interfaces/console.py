@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,7 +16,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+PIPED_WIDTH = 160  # letters in a line where no terminal says: no column of a table is lost
+
 out = Console()
+if not out.is_terminal and "COLUMNS" not in os.environ:
+    out.width = PIPED_WIDTH
 err = Console(stderr=True)
 
 

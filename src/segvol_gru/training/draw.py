@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
@@ -80,10 +81,15 @@ class ExampleConfig:
     """Share of boxes framed exactly as at inference; the rest are framed at random."""
     rotate: float = 0.2
     """Share of examples turned by up to `max_angle`."""
+    flip: float = 0.3
+    """Share of examples that are mirrored, along each axis."""
     exchange: float = 0.15
     """Share of examples whose axes change places."""
     max_angle: float = 0.35
     """Radians."""
+    emphasis: Mapping[str, float] = field(default_factory=dict)
+    """How many times as often a data set is drawn (by its name), or one of its structures among
+    those of a case (`name:label`)."""
 
 
 def draw_example(
@@ -159,7 +165,7 @@ def _turn(config: ExampleConfig, generator: np.random.Generator) -> Tensor:
             plane[a, b], plane[b, a] = -np.sin(angle), np.sin(angle)
             matrix = matrix @ plane
     order = generator.permutation(3) if generator.random() < config.exchange else np.arange(3)
-    flip = np.where(generator.random(3) < 0.5, -1.0, 1.0)
+    flip = np.where(generator.random(3) < config.flip, -1.0, 1.0)
     return torch.from_numpy((matrix * flip)[:, order].astype(np.float32))
 
 

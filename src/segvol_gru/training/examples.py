@@ -67,6 +67,7 @@ class Examples(Dataset[Example]):
         rows = cast("list[LoadedCase]", list(cases))  # grouping does not look at the arrays
         self.groups: list[Sequence[TrainingCase]] = list(group_by_dataset(rows).values())
         weights = np.sqrt([2.0 + sum(len(c.tasks) for c in g) for g in self.groups])
+        weights *= [config.emphasis.get(g[0].case.dataset, 1.0) for g in self.groups]
         self.group_share = weights / max(weights.sum(), 1e-9)
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ class Examples(Dataset[Example]):
                 texture = _texture(self._case(generator).image, generator)
             return _synthetic(texture, generator)
         case = self._case(generator)
-        label = int(generator.choice(list(case.tasks), p=_hardness(case)))
+        label = int(generator.choice(list(case.tasks), p=self._shares(case)))
         lo, hi, _ = case.tasks[label]
         return Structure(case.image, case.labels, label, lo, hi, case.spacing_mm)
 
@@ -96,16 +97,14 @@ class Examples(Dataset[Example]):
         group = self.groups[int(generator.choice(len(self.groups), p=self.group_share))]
         return group[int(generator.integers(len(group)))]
 
-
-def _hardness(case: TrainingCase) -> NDArray[np.float64]:
-    """Shares of a case's structures: the less of its box one fills, the more often it is drawn."""
-    filled = [
-        voxels / np.prod([b - a + 1 for a, b in zip(lo, hi, strict=True)])
-        for lo, hi, voxels in case.tasks.values()
-    ]
-    weights = np.array(filled) ** -HARDNESS
-    shares: NDArray[np.float64] = weights / weights.sum()
-    return shares
+    def _shares(self, case: TrainingCase) -> NDArray[np.float64]:
+        """How often each structure of a case is drawn: more often if it fills little of its box."""
+        emphasis, weights = self.config.emphasis, []
+        for label, (lo, hi, voxels) in case.tasks.items():
+            filled = voxels / np.prod([b - a + 1 for a, b in zip(lo, hi, strict=True)])
+            asked = emphasis.get(f"{case.case.dataset}:{label}", 1.0)
+            weights.append(asked * filled**-HARDNESS)
+        return np.array(weights) / sum(weights)
 
 
 def _texture(image: Voxels, generator: np.random.Generator) -> NDArray[np.float32]:

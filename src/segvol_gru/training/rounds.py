@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from segvol_gru.base.compact import CompactBase
 from segvol_gru.correct import Corrector
 from segvol_gru.correct.field import FieldCorrector
+from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.correct.rules import obey
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.simulate import next_click, random_error_click
@@ -45,12 +46,14 @@ class RoundsConfig:
 
     weights: tuple[float, ...] = (0, 3, 10, 10, 3, 1)
     """Weights of 0, 1, 2, ... rounds (paper 3.2, code: 1, 3, 10, 10, 3, 1)."""
-    reprompt_share: float = 0.25
-    """Share of base steps that see the base's own mask and a click."""
+    reprompt_share: float = 0.1
+    """Share of base steps that play the same rounds with the base as its own corrector."""
     corrupted_share: float = 0.2
     """Share of items whose first mask is a corrupted truth instead of the base's."""
     base_share: float = 0.5
-    """Share of corrector steps that also train the base."""
+    """Share of steps with rounds that also train the base on its first mask."""
+    forget: bool = False
+    """Empty the memory before every click, to see what it is worth."""
     random_click_share: float = 0.25
     """Share of clicks at a random voxel of the largest error instead of its deepest."""
     harm: float = 1.0
@@ -175,18 +178,14 @@ class Rounds(Program):
     def _train_base(
         self, batch: Example, schedule: np.random.Generator, chance: list[np.random.Generator]
     ) -> RoundsResult:
-        config, image, target = self.config, batch["image"], batch["target"]
+        if schedule.random() < self.config.reprompt_share:
+            return self._train_corrector(batch, Reprompt(self.base), schedule, chance)
         prompts, logits = first_prompts(batch), torch.zeros_like(batch["image"])
-        if schedule.random() < config.reprompt_share:
-            with torch.no_grad():
-                logits = self.base(image, logits, prompts)
-            clicks = click_on_errors(logits, target, config.random_click_share, chance)
-            prompts = prompts.with_clicks(*clicks)
-        out = self.base(image, logits, prompts)
-        loss = segmentation_loss(out, target).mean()
-        held = self._departure(batch, out, _base_says, (image, logits, prompts))
-        total = loss + config.keep * held
-        return RoundsResult(total, (float(loss.detach()),), (hard_dice(out, target),))
+        out = self.base(batch["image"], logits, prompts)
+        loss = segmentation_loss(out, batch["target"]).mean()
+        held = self._departure(batch, out, _base_says, (batch["image"], logits, prompts))
+        total = loss + self.config.keep * held
+        return RoundsResult(total, (float(loss.detach()),), (hard_dice(out, batch["target"]),))
 
     def _train_corrector(
         self,
@@ -210,6 +209,8 @@ class Rounds(Program):
         for _ in range(rounds):
             points, labels = click_on_errors(logits, target, config.random_click_share, chance)
             prompts = prompts.with_clicks(points, labels)
+            if config.forget:
+                memory = corrector.initial_memory(len(image))
             given = (image, logits, memory, prompts)
             after, memory = corrector.correct(*given)
             told = labels >= 0
@@ -262,9 +263,9 @@ def _base_says(networks: Rounds, image: Tensor, logits: Tensor, prompts: CellPro
 def _corrector_says(
     networks: Rounds, image: Tensor, logits: Tensor, memory: Tensor, prompts: CellPrompts
 ) -> Tensor:
-    """The logits of the corrector of these networks."""
-    assert networks.corrector is not None
-    return networks.corrector.correct(image, logits, memory, prompts)[0]
+    """The logits of the corrector of these networks, or of their base in its place."""
+    corrector = networks.corrector or Reprompt(networks.base)
+    return corrector.correct(image, logits, memory, prompts)[0]
 
 
 def hard_dice(logits: Tensor, target: Tensor) -> float:
