@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from segvol_gru.base.compact import CompactBase, CompactConfig
@@ -52,7 +52,7 @@ def save_network(path: Path, network: nn.Module, config: Mapping[str, Any], card
     tensors = {k: v.detach().half().contiguous() for k, v in network.state_dict().items()}
     header = {"format": FORMAT, "config": json.dumps(dict(config)), "card": card}
     aside = path.with_suffix(".part")
-    save_file(tensors, aside, metadata=header)
+    aside.write_bytes(save(tensors, header))  # `save_file` lets nobody but its owner read
     aside.replace(path)
 
 

@@ -147,6 +147,9 @@ def test_base_then_correctors_then_weight_files(tmp_path: Path, data: Path) -> N
         "field.safetensors",
         "paper.safetensors",
     ]
+    plain = model / "plain"
+    plain.touch()
+    assert {path.stat().st_mode for path in written} == {plain.stat().st_mode}  # others may read
     loaded = load_model(model, "field")
     assert loaded.base.config.widths == (4, 4, 4, 4)
     kept = averaged(field)["base"]
