@@ -14,7 +14,6 @@ with all of them writes the table, `compare.md` in OUT.
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,24 +68,25 @@ def learn(kind: str, seed: int, data: Path, out: Path, steps: int, most: int) ->
     """Train and measure one of them, or go on with that."""
     folder = out / f"{kind}-{seed}"
     train(recipe(kind, steps, seed), data, folder, out / "base")
-    export(folder, folder / "model")
+    if not (folder / "model").is_dir():  # written anew, its digest would be another one
+        export(folder, folder / "model")
     corrector = kind if kind in ("reprompt", "paper") else "field"
     forget = kind == "forgetful"
     factory, name = ours(str(folder / "model"), corrector, "cpu", forget=forget)
-    evaluate(data, factory, folder / "val", Options(most=most), model=name)
+    evaluate(data, factory, folder / "val", Options(start="tight", most=most), model=name)
 
 
 def paired(ones: Sequence[Run], others: Sequence[Run], column: str) -> str:
-    """Mean difference with its interval over subjects, all seeds together; then seed by seed."""
-    pooled: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    each = []
-    for one, other in zip(ones, others, strict=True):
-        gap = paired_gaps(one, other, column)
-        each.append(said(mean_gap(gap), interval=False))
-        for dataset, subjects in gap.items():
-            for subject, values in subjects.items():
-                pooled[dataset][subject] += values
-    return f"{said(mean_gap(pooled))} | {', '.join(each)}"
+    """Difference, the mean over seeds with its interval over subjects; then seed by seed."""
+    seeds = [paired_gaps(one, other, column) for one, other in zip(ones, others, strict=True)]
+    mean = {
+        dataset: {
+            subject: np.mean([g[dataset][subject] for g in seeds], 0).tolist() for subject in s
+        }
+        for dataset, s in seeds[0].items()
+    }
+    each = ", ".join(said(mean_gap(gaps), interval=False) for gaps in seeds)
+    return f"{said(mean_gap(mean))} | {each}"
 
 
 def said(found: Difference | None, *, interval: bool = True) -> str:
