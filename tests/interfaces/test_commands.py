@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from segvol_gru.base.compact import CompactBase
 from segvol_gru.data.demo import PACKAGE, demo_case
 from segvol_gru.data.io import read_mask
 from segvol_gru.evaluation.metrics import dice
 from segvol_gru.interfaces.cli import app
 from segvol_gru.interfaces.commands.doctor import phantom
 from segvol_gru.interfaces.measured import SessionSegmenter
+from segvol_gru.pretrained import load_model, read_card, save_network
 from segvol_gru.prompts import Click
 from segvol_gru.simulate import tight_box
 
@@ -94,8 +97,16 @@ def test_demo_says_what_to_install(
     assert "segvol-gru[demo]" in said
 
 
-def test_doctor_fails_on_untrained_networks(tiny_model: Path) -> None:
-    code, shown, said = run("doctor", "--model", tiny_model)
+def test_doctor_fails_on_untrained_networks(tiny_model: Path, tmp_path: Path) -> None:
+    """Random ones may find a bright ellipsoid by chance; the opposite of these does not."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    card, base = read_card(folder / "base.safetensors"), load_model(folder).base
+    assert isinstance(base, CompactBase)
+    with torch.no_grad():
+        base.unet.head.weight.neg_()
+        base.unet.head.bias.neg_()  # type: ignore[union-attr]
+    save_network(folder / "base.safetensors", base, base.config.to_dict(), card)
+    code, shown, said = run("doctor", "--model", folder)
     assert code == 1
     assert "none, they are random." in shown
     assert torch.__version__ in shown
