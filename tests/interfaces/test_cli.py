@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -19,6 +20,17 @@ COMMANDS = ("segment", "demo", "doctor", "evaluate", "train", "export", "info", 
 def run(*arguments: str) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
     return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_pipe_is_wide_enough_for_every_column() -> None:
+    """Unless the environment says how wide: 80 letters would cut the tables."""
+    code = "from segvol_gru.interfaces import console; print(console.out.width)"
+    plain = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    for said, wanted in (({}, 160), ({"COLUMNS": "72"}, 72)):
+        found = subprocess.run(
+            [sys.executable, "-c", code], env={**plain, **said}, capture_output=True, check=True
+        )
+        assert int(found.stdout) == wanted
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from segvol_gru.errors import InputError
 from segvol_gru.training.draw import Example, ExampleConfig, Structure, draw_example
 from segvol_gru.training.examples import MIN_CELLS, Examples
 
@@ -149,6 +150,12 @@ def test_what_is_emphasised_is_drawn_more_often() -> None:
     before, after = plain._shares(cases[0]), examples._shares(cases[0])
     np.testing.assert_allclose(after[1] / after[0], 4 * before[1] / before[0])
     assert np.mean(np.array(ours) == 2) == pytest.approx(after[1], abs=0.12)
+
+
+@pytest.mark.parametrize("times", [0.0, -1.0, float("nan")])
+def test_an_emphasis_that_is_no_share_is_refused(times: float) -> None:
+    with pytest.raises(InputError, match=r"emphasis has cubes = .*, wanted more than 0"):
+        ExampleConfig(emphasis={"cubes": times})
 
 
 def test_mirrored_as_often_as_asked() -> None:

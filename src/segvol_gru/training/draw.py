@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
 from segvol_gru.region import Region
 from segvol_gru.simulate import next_click, random_error_click
@@ -89,7 +90,12 @@ class ExampleConfig:
     """Radians."""
     emphasis: Mapping[str, float] = field(default_factory=dict)
     """How many times as often a data set is drawn (by its name), or one of its structures among
-    those of a case (`name:label`)."""
+    those of a case (`name:label`); names that the data do not have count for nothing."""
+
+    def __post_init__(self) -> None:
+        wrong = [f"{name} = {times}" for name, times in self.emphasis.items() if not times > 0]
+        if wrong:
+            raise InputError(f"emphasis has {wrong[0]}, wanted more than 0.")
 
 
 def draw_example(
