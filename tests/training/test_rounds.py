@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from torch.utils.data import default_collate
 
 from segvol_gru.base.compact import CompactBase, CompactConfig
 from segvol_gru.correct.field import FieldConfig, FieldCorrector
+from segvol_gru.errors import InputError
 from segvol_gru.training.draw import Example
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.program import Turn
 from segvol_gru.training.rounds import (
+    RoundsConfig,
     click_on_errors,
     corrupted,
     first_prompts,
@@ -99,6 +102,19 @@ def test_rounds_come_as_often_as_their_weights_say() -> None:
     counts = np.bincount(played, minlength=6)
     assert counts[2:4].sum() > 30
     assert counts[[0, 5]].sum() < 12
+
+
+def test_a_step_without_rounds_teaches_the_base() -> None:
+    model = make_rounds(rounds=(1.0,))
+    model.config = replace(model.config, base_share=0.01)
+    model(batch(), turn()).loss.backward()
+    assert all(p.grad is not None for p in model.base.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"weights": (1, 2), "base_share": 0.0}, {"weights": (0, 0)}])
+def test_rounds_that_can_teach_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="wanted"):
+        RoundsConfig(**wrong)
 
 
 def test_later_rounds_teach_what_is_remembered_earlier() -> None:

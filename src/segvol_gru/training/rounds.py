@@ -24,6 +24,7 @@ from segvol_gru.correct import Corrector
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.correct.rules import obey
+from segvol_gru.errors import InputError
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.simulate import next_click, random_error_click
 from segvol_gru.training.draw import Example
@@ -51,7 +52,8 @@ class RoundsConfig:
     corrupted_share: float = 0.2
     """Share of items whose first mask is a corrupted truth instead of the base's."""
     base_share: float = 0.5
-    """Share of steps with rounds that also train the base on its first mask."""
+    """Share of steps with rounds that also train the base on its first mask; a step without
+    rounds has nothing else to teach, and always does."""
     forget: bool = False
     """Empty the memory before every click, to see what it is worth."""
     random_click_share: float = 0.25
@@ -60,6 +62,15 @@ class RoundsConfig:
     """Weight of the loss on steps that make the mask worse."""
     keep: float = 0.0
     """Weight of the loss on answers to phantoms that depart from those at the start."""
+
+    def __post_init__(self) -> None:
+        if not (sum(self.weights) > 0 and min(self.weights) >= 0):
+            raise InputError(f"weights are {self.weights}, wanted none below 0 and one above.")
+        if self.weights[0] and not self.base_share:
+            raise InputError(
+                f"weights[0] is {self.weights[0]} and base_share 0, wanted one of them the other "
+                "way: a step without rounds that leaves the base alone teaches nothing."
+            )
 
 
 @torch.no_grad()
@@ -198,7 +209,7 @@ class Rounds(Program):
         share = np.array(config.weights) / sum(config.weights)
         rounds = int(schedule.choice(len(share), p=share))
         prompts, nothing = first_prompts(batch), torch.zeros_like(image)
-        with torch.set_grad_enabled(schedule.random() < config.base_share):
+        with torch.set_grad_enabled(schedule.random() < config.base_share or not rounds):
             logits = self.base(image, nothing, prompts)
         losses = [segmentation_loss(logits, target).mean()]
         held = self._departure(batch, logits, _base_says, (image, nothing, prompts))
