@@ -52,8 +52,18 @@ def save_network(path: Path, network: nn.Module, config: Mapping[str, Any], card
     tensors = {k: v.detach().half().contiguous() for k, v in network.state_dict().items()}
     header = {"format": FORMAT, "config": json.dumps(dict(config)), "card": card}
     aside = path.with_suffix(".part")
-    aside.write_bytes(save(tensors, header))  # `save_file` lets nobody but its owner read
+    aside.write_bytes(_settled(save(tensors, header)))  # `save_file`'s only its owner may read
     aside.replace(path)
+
+
+def _settled(data: bytes) -> bytes:
+    """A safetensors file with its metadata, which the library shuffles, in order: one digest."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    told = json.dumps(header, separators=(",", ":")).encode()
+    told += b" " * (-len(told) % 8)  # the tensors stay aligned
+    return len(told).to_bytes(8, "little") + told + data[start:]
 
 
 def read_card(path: Path) -> str:
