@@ -68,8 +68,7 @@ def learn(kind: str, seed: int, data: Path, out: Path, steps: int, most: int) ->
     """Train and measure one of them, or go on with that."""
     folder = out / f"{kind}-{seed}"
     train(recipe(kind, steps, seed), data, folder, out / "base")
-    if not (folder / "model").is_dir():  # written anew, its digest would be another one
-        export(folder, folder / "model")
+    export(folder, folder / "model")
     corrector = kind if kind in ("reprompt", "paper") else "field"
     forget = kind == "forgetful"
     factory, name = ours(str(folder / "model"), corrector, "cpu", forget=forget)
