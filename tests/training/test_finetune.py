@@ -101,8 +101,8 @@ def test_a_model_that_gets_worse_is_not_written(tmp_path: Path, model: Path, dat
         assert torch.equal(a, b)
 
 
-def test_scores_are_means_over_data_sets_and_prompts() -> None:
+def test_scores_are_means_over_data_sets_of_the_box_and_the_last_click() -> None:
     nan = float("nan")
-    rows = {"a": {"dsc": [0.2, 0.4, 0.6, nan, nan, nan]}, "b": {"dsc": [1.0] * 6}}
+    rows = {"a": {"dsc": [0.2, 0.9, 0.6, nan, nan, nan]}, "b": {"dsc": [1.0] * 6}}
     assert score({"datasets": rows}) == pytest.approx(0.7)
     assert score({"datasets": {}}) == 0

@@ -68,9 +68,13 @@ def measure(data: Path, model: str, out: Path, options: Options, device: str) ->
 
 
 def score(summary: Mapping[str, Any]) -> float:
-    """Mean over data sets of the mean DSC after the box and after each click.
+    """Mean over data sets of the DSC after the box and after the last click, each a half.
 
-    0 where nothing could be segmented.
+    These are what `finetune` is run for and prints. 0 where nothing could be segmented.
     """
-    means = [float(np.nanmean(row["dsc"])) for row in summary["datasets"].values()]
+    means = []
+    for row in summary["datasets"].values():
+        dsc = np.array(row["dsc"])
+        reached = dsc[np.isfinite(dsc)]
+        means.append((reached[0] + reached[-1]) / 2)
     return float(np.mean(means)) if means else 0.0
