@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from segvol_gru.errors import InputError
-from segvol_gru.training.draw import Example, ExampleConfig, Structure, draw_example
+from segvol_gru.training.draw import (
+    Example,
+    ExampleConfig,
+    Structure,
+    _bend,
+    _relight,
+    draw_example,
+)
 from segvol_gru.training.examples import MIN_CELLS, Examples
 
 CELLS = 24
 REAL = ExampleConfig(cells=CELLS, synthetic_share=0.0)
-PLAIN = ExampleConfig(cells=CELLS, synthetic_share=0.0, rotate=0.0, exchange=0.0)
+PLAIN = replace(REAL, rotate=0.0, exchange=0.0, bend=0.0, recolour=0.0, shade=0.0)
 STARTS = ("tight", "jittered", "one slice", "click")
 
 
@@ -166,6 +173,40 @@ def test_mirrored_as_often_as_asked() -> None:
         Examples(cases, replace(config, flip=flip), 4, 10)[2]["target"] for flip in (0.0, 1.0)
     ]
     assert torch.equal(images[0].flip(1, 2, 3), images[1])
+
+
+def test_what_is_bent_does_not_fold() -> None:
+    """Along every line of cells the places shown stay in their order."""
+    generator, width = np.random.default_rng(0), 2 / CELLS
+    for _ in range(60):
+        moved = _bend(CELLS, generator)[0]
+        assert float(moved.abs().max()) > 0.01 * width
+        for axis in range(3):  # places are named x first
+            steps = width + moved[..., 2 - axis].diff(dim=axis)
+            assert float(steps.min()) > 0
+
+
+def test_bent_as_often_as_asked() -> None:
+    """Always or never; what is bent is the same structure in the same frame."""
+    cases = make_cases(1)
+    straight, bent = (Examples(cases, replace(PLAIN, bend=bend), 4, 10) for bend in (0.0, 1.0))
+    for index in range(6):
+        one, other = straight[index]["target"] > 0, bent[index]["target"] > 0
+        shared = float((one & other).sum() / (one | other).sum())
+        assert 0.4 < shared < 1
+
+
+def test_another_look_leaves_grey_levels_in_range() -> None:
+    ramp = torch.linspace(0, 255, 8**3).reshape(8, 8, 8)
+    generator = np.random.default_rng(3)
+    assert torch.equal(_relight(ramp, PLAIN, generator), ramp)
+    recoloured = _relight(ramp, replace(PLAIN, recolour=1.0), generator)
+    assert float(recoloured.flatten().diff().min()) < 0  # not monotonic: another modality
+    shaded = _relight(torch.full((8, 8, 8), 100.0), replace(PLAIN, shade=1.0), generator)
+    assert float(shaded.std()) > 1
+    for look in (recoloured, shaded):
+        assert look.shape == ramp.shape
+        assert 0 <= float(look.min()) <= float(look.max()) <= 255
 
 
 def test_pictures_keep_what_they_show() -> None:

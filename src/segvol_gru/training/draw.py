@@ -88,6 +88,12 @@ class ExampleConfig:
     """Share of examples whose axes change places."""
     max_angle: float = 0.35
     """Radians."""
+    bend: float = 0.3
+    """Share of examples bent smoothly."""
+    recolour: float = 0.2
+    """Share of examples whose intensities are mapped by a random curve, not monotonic."""
+    shade: float = 0.2
+    """Share of examples that are brighter on one side, as next to a receive coil."""
     emphasis: Mapping[str, float] = field(default_factory=dict)
     """How many times as often a data set is drawn (by its name), or one of its structures among
     those of a case (`name:label`); names that the data do not have count for nothing."""
@@ -114,9 +120,11 @@ def draw_example(
     part = _frame(structure, start, config, generator).slices()
     turn = torch.cat([_turn(config, generator), torch.zeros(3, 1)], 1)[None]
     places = F.affine_grid(turn, [1, 1, *(config.cells,) * 3], align_corners=False)
+    if generator.random() < config.bend:
+        places = places + _bend(config.cells, generator)
     cells_image = _look(structure.image[part], places)
     target = _look(structure.labels[part] == structure.label, places) >= 0.5
-    cells_image = _repaint(cells_image, generator)
+    cells_image = _repaint(_relight(cells_image, config, generator), generator)
     box, tight = _draw_box(target.numpy(), start, config, generator)
     point, label = torch.zeros(3), torch.tensor(-1)
     if start == 3 and target.any():
@@ -175,6 +183,19 @@ def _turn(config: ExampleConfig, generator: np.random.Generator) -> Tensor:
     return torch.from_numpy((matrix * flip)[:, order].astype(np.float32))
 
 
+def _waves(channels: int, knots: int, cells: int, generator: np.random.Generator) -> Tensor:
+    """Smooth noise, (channels, D, H, W), of standard deviation 1 at the knots."""
+    rough = generator.standard_normal((1, channels, knots, knots, knots), dtype=np.float32)
+    return F.interpolate(torch.from_numpy(rough), size=(cells,) * 3, mode="trilinear")[0]
+
+
+def _bend(cells: int, generator: np.random.Generator) -> Tensor:
+    """How far each place moves, (1, D, H, W, 3): too little for anything to fold over."""
+    knots = int(generator.integers(3, 8))
+    reach = float(generator.uniform(0.05, 0.2)) * 2 / knots
+    return reach * _waves(3, knots, cells, generator).clamp(-2, 2).movedim(0, -1)[None]
+
+
 def _look(part: NDArray[Any], places: Tensor) -> Tensor:
     """Show a part of a volume at places (1, D, H, W, 3) of it, edges repeated beyond it."""
     cells = places.shape[1]
@@ -184,6 +205,19 @@ def _look(part: NDArray[Any], places: Tensor) -> Tensor:
         crop = F.interpolate(crop, size=coarse, mode="area")
     mode = "border" if part.dtype != np.bool_ else "zeros"
     return F.grid_sample(crop, places, padding_mode=mode, align_corners=False)[0, 0]
+
+
+def _relight(image: Tensor, config: ExampleConfig, generator: np.random.Generator) -> Tensor:
+    """Another modality's look and a coil's shade: (D, H, W) in 0..255 -> the same."""
+    if generator.random() < config.recolour:
+        curve = generator.uniform(0, 255, int(generator.integers(4, 8)))
+        mapped = np.interp(image.numpy(), np.linspace(0, 255, len(curve)), curve)
+        share = float(generator.uniform(0.3, 0.9))
+        image = torch.lerp(image, torch.from_numpy(mapped).float(), share)
+    if generator.random() < config.shade:
+        waves = _waves(1, int(generator.integers(2, 5)), image.shape[0], generator)[0]
+        image = (image * (float(generator.uniform(0.05, 0.3)) * waves).exp()).clamp(max=255)
+    return image
 
 
 def _repaint(image: Tensor, generator: np.random.Generator) -> Tensor:
