@@ -175,7 +175,7 @@ def test_mirrored_as_often_as_asked() -> None:
     assert torch.equal(images[0].flip(1, 2, 3), images[1])
 
 
-def test_what_is_bent_does_not_fold() -> None:
+def test_no_line_of_cells_turns_back_when_bent() -> None:
     """Along every line of cells the places shown stay in their order."""
     generator, width = np.random.default_rng(0), 2 / CELLS
     for _ in range(60):

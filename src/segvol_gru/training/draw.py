@@ -190,7 +190,7 @@ def _waves(channels: int, knots: int, cells: int, generator: np.random.Generator
 
 
 def _bend(cells: int, generator: np.random.Generator) -> Tensor:
-    """How far each place moves, (1, D, H, W, 3): too little for anything to fold over."""
+    """How far each place moves, (1, D, H, W, 3): no line of cells turns back on itself."""
     knots = int(generator.integers(3, 8))
     reach = float(generator.uniform(0.05, 0.2)) * 2 / knots
     return reach * _waves(3, knots, cells, generator).clamp(-2, 2).movedim(0, -1)[None]
