@@ -13,10 +13,12 @@ A `State` is a value: refining returns a new one, so undo is going back to the o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segvol_gru.base.compact import CompactBase
@@ -26,6 +28,7 @@ from segvol_gru.correct import Corrector
 from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.correct.rules import MARGIN, obey
 from segvol_gru.errors import InputError
+from segvol_gru.experts import Experts, recognised, traits
 from segvol_gru.framing import around_box, around_click, better_view, mask_bounds, widened
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.prompts import Box, Click, Index
@@ -47,17 +50,39 @@ class Model:
         base: makes the first mask.
         corrector: refines it by clicks.
         digest: SHA-256 of the weights; session files name the model by it.
+        experts: the same networks for kinds of scans.
+        expert: which of them `base` and `corrector` are; empty for the general networks.
     """
 
     base: CompactBase | LargeBase
     corrector: Corrector
     digest: str
+    experts: Experts = field(default_factory=Experts)
+    expert: str = ""
 
     @property
     def cells(self) -> Index:
         """Cells of a region along (D, H, W)."""
         n = self.base.config.cells
         return n, n, n
+
+    def fitting(
+        self, array: NDArray[np.generic], spacing_mm: Sequence[float], clip: tuple[float, float]
+    ) -> Model:
+        """The model with the expert for a scan; see `traits` for the arguments."""
+        if not self.experts.kinds:
+            return self
+        return self.of(recognised(self.experts.kinds, traits(array, spacing_mm, clip)))
+
+    def of(self, expert: str) -> Model:
+        """The general model with the networks of an expert, as far as it has any."""
+        if expert not in (kind.name for kind in self.experts.kinds):
+            return self
+        base = self.experts.bases.get(expert, self.base)
+        corrector = self.experts.correctors.get(expert, self.corrector)
+        if isinstance(corrector, Reprompt):
+            corrector = Reprompt(base)
+        return replace(self, base=base, corrector=corrector, expert=expert)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Weights on disk: safetensors whose header says what they are, and models built from them.
 
 A model is a folder with one file per network (`base.safetensors`, `field.safetensors`,
-`paper.safetensors`). The header holds the sizes, so a file is never guessed at, and a card: data
-sets, licences, training command, figures. Nothing is ever unpickled.
+`paper.safetensors`) and one for the experts, if it has any (`experts.safetensors`: what
+each has of its own). The header holds the sizes, so a file is never guessed at, and a
+card: data sets, licences, training command, figures. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -29,13 +31,16 @@ from segvol_gru.correct.field import FieldConfig, FieldCorrector
 from segvol_gru.correct.paper import PaperConfig, PaperCorrector
 from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.errors import InputError
+from segvol_gru.experts import Experts, Kind, expert_of, shared_digest
 from segvol_gru.pipeline import Model
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 FORMAT = "segvol-gru weights 1"
+EXPERTS = "experts.safetensors"
 Network = TypeVar("Network", bound=nn.Module)
+Expert = TypeVar("Expert", CompactBase, FieldCorrector)
 CORRECTORS = ("field", "paper", "reprompt")
 BASES = ("compact", "segvol")
 
@@ -49,7 +54,14 @@ def save_network(path: Path, network: nn.Module, config: Mapping[str, Any], card
         config: its sizes.
         card: the model card, Markdown.
     """
-    tensors = {k: v.detach().half().contiguous() for k, v in network.state_dict().items()}
+    save_tensors(path, network.state_dict(), config, card)
+
+
+def save_tensors(
+    path: Path, values: Mapping[str, torch.Tensor], config: Mapping[str, Any], card: str
+) -> None:
+    """Write tensors as a weight file; see `save_network`."""
+    tensors = {k: v.detach().half().contiguous() for k, v in values.items()}
     header = {"format": FORMAT, "config": json.dumps(dict(config)), "card": card}
     aside = path.with_suffix(".part")
     aside.write_bytes(_settled(save(tensors, header)))  # `save_file`'s only its owner may read
@@ -79,6 +91,7 @@ def load_model(
     weights: str | PathLike[str] | None = None,
     text: tuple[str, str | PathLike[str]] | None = None,
     compat: bool = False,
+    experts: bool = True,
 ) -> Model:
     """Build a model from a folder of weights.
 
@@ -90,6 +103,7 @@ def load_model(
         text: what SegVol is to look for beside all prompts: a name such as "liver", and a file
             of text vectors or CLIP's vocabulary.
         compat: let SegVol be asked as its reference implementation does.
+        experts: with False, the general networks answer for every scan.
 
     Raises:
         InputError: the folder or a file is missing or is not one of ours, or options do not go
@@ -103,12 +117,98 @@ def load_model(
         raise InputError("base 'segvol' and a file of weights belong together; give both.")
     if weights is None and (text is not None or compat):
         raise InputError("text and compat are for SegVol; give base 'segvol' and its weights.")
-    folder, digest = _folder(name), hashlib.sha256()
-    first: CompactBase | LargeBase = _compact(folder, digest)
+    folder, digest = model_folder(name), hashlib.sha256()
+    general = _compact(folder, digest)
+    first: CompactBase | LargeBase = general
     if weights is not None:
-        config = LargeConfig(first.config.cells, compat)
+        config = LargeConfig(general.config.cells, compat)
         first = _large(Path(weights), text, config, digest)
-    return Model(first, _corrector(folder, corrector, first, digest), digest.hexdigest())
+    network, path = _corrector(folder, corrector, first, digest), folder / EXPERTS
+    kept = Experts()
+    if experts and path.is_file():
+        digest.update(path.read_bytes())
+        kept = _experts(read_experts(path), first, network)
+    return Model(first, network, digest.hexdigest(), kept)
+
+
+def _experts(stored: StoredExperts, base: nn.Module, corrector: Corrector) -> Experts:
+    """Experts of the networks that a model has."""
+    bases = stored.networks("base", base) if isinstance(base, CompactBase) else {}
+    fields = stored.networks("field", corrector) if isinstance(corrector, FieldCorrector) else {}
+    return Experts(stored.kinds, bases, fields)
+
+
+@dataclass(frozen=True)
+class StoredExperts:
+    """What `experts.safetensors` holds.
+
+    Attributes:
+        kinds: what the experts know.
+        shared: `base` and `field` -> `shared_digest` of the network that they belong to.
+        own: `base` and `field` -> kind -> what the expert has of its own.
+    """
+
+    kinds: tuple[Kind, ...]
+    shared: Mapping[str, str]
+    own: Mapping[str, Mapping[str, Mapping[str, torch.Tensor]]]
+
+    def networks(self, part: str, general: Expert) -> dict[str, Expert]:
+        """The experts of one network, by name.
+
+        Raises:
+            InputError: they do not belong to it.
+        """
+        if part in self.own and self.shared[part] != shared_digest(general):
+            raise InputError(
+                f"{EXPERTS} belongs to another {part}.safetensors; keep the files of a model "
+                "together."
+            )
+        try:
+            own = self.own.get(part, {})
+            return {name: _ready(expert_of(general, values)) for name, values in own.items()}
+        except RuntimeError as error:
+            raise InputError(f"an expert does not fit its {part}: {error}") from error
+
+    def having(self, kind: Kind, own: Mapping[str, Mapping[str, torch.Tensor]]) -> StoredExperts:
+        """These and one more; one of the same name goes, but for networks that `own` lacks."""
+        others = tuple(k for k in self.kinds if k.name != kind.name)
+        parts = {part: {**self.own.get(part, {})} for part in {*self.own, *own}}
+        for part, values in own.items():
+            parts[part][kind.name] = values
+        return replace(self, kinds=(*others, kind), own=parts)
+
+
+def read_experts(path: Path) -> StoredExperts:
+    """Read `experts.safetensors`.
+
+    Raises:
+        InputError: it is none.
+    """
+    tensors, header = _open(path)
+    config = json.loads(header["config"])
+    own: dict[str, dict[str, dict[str, torch.Tensor]]] = {}
+    for key, value in tensors.items():
+        part, name, rest = key.split("/")
+        own.setdefault(part, {}).setdefault(name, {})[rest] = value.float()
+    return StoredExperts(tuple(map(as_kind, config["kinds"])), config["shared"], own)
+
+
+def as_kind(values: Mapping[str, Any]) -> Kind:
+    """A kind from plain values; lists become tuples."""
+    precision = tuple(tuple(row) for row in values["precision"])
+    return Kind(values["name"], tuple(values["mean"]), precision)
+
+
+def save_experts(path: Path, experts: StoredExperts, card: str) -> None:
+    """Write experts as 16-bit safetensors: `base/KIND/NAME` and `field/KIND/NAME`."""
+    values = {
+        f"{part}/{kind}/{name}": value
+        for part, kinds in experts.own.items()
+        for kind, own in kinds.items()
+        for name, value in own.items()
+    }
+    config = {"kinds": [asdict(kind) for kind in experts.kinds], "shared": dict(experts.shared)}
+    save_tensors(path, values, config, card)
 
 
 def _compact(folder: Path, digest: Hash) -> CompactBase:
@@ -157,7 +257,12 @@ def _corrector(folder: Path, kind: str, base: CompactBase | LargeBase, digest: H
     return _ready(network)
 
 
-def _folder(name: str | Path) -> Path:
+def model_folder(name: str | Path) -> Path:
+    """The folder of a model: "default" is the one in the package.
+
+    Raises:
+        InputError: there is none.
+    """
     if name == "default":
         return Path(str(resources.files("segvol_gru") / "weights"))
     folder = Path(name)

@@ -47,14 +47,24 @@ class Conv3d(nn.Conv3d):
         return out
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions, each after GroupNorm and SiLU, added to the input."""
+def _spatial(width: int, rank: int) -> nn.Module:
+    """A 3x3x3 convolution; with a rank, `rank` filters and what each channel takes of them."""
+    filters = Conv3d(width, rank or width, 3, padding=1, bias=False)
+    return nn.Sequential(filters, Conv3d(rank, width, 1, bias=False)) if rank else filters
 
-    def __init__(self, width: int) -> None:
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 convolutions, each after GroupNorm and SiLU, added to the input.
+
+    Args:
+        width: channels.
+        rank: of the convolutions' (width, 27 width) matrices; 0 for a full one.
+    """
+
+    def __init__(self, width: int, rank: int = 0) -> None:
         super().__init__()
         self.norm1, self.norm2 = _norm(width), _norm(width)
-        self.conv1 = Conv3d(width, width, 3, padding=1, bias=False)
-        self.conv2 = Conv3d(width, width, 3, padding=1, bias=False)
+        self.conv1, self.conv2 = _spatial(width, rank), _spatial(width, rank)
         nn.init.zeros_(self.norm2.weight)  # each block starts as the identity
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,10 +78,10 @@ class ResidualBlock(nn.Module):
 class Up(nn.Module):
     """Double the resolution, add the skip connection, refine."""
 
-    def __init__(self, width_in: int, width_out: int, blocks: int) -> None:
+    def __init__(self, width_in: int, width_out: int, blocks: int, rank: int) -> None:
         super().__init__()
         self.reduce = Conv3d(width_in, width_out, 1)
-        self.blocks = nn.Sequential(*(ResidualBlock(width_out) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(width_out, rank) for _ in range(blocks)))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, width_in, d, h, w) and (B, width_out, 2d, 2h, 2w) -> the latter's shape."""
@@ -90,6 +100,7 @@ class ResidualUNet(nn.Module):
         encoder_blocks: residual blocks per level on the way down.
         decoder_blocks: residual blocks per level on the way up.
         head_width: channels of the full-resolution head.
+        ranks: of the convolutions at each resolution, 0 for a full one; none means all full.
     """
 
     def __init__(
@@ -100,16 +111,20 @@ class ResidualUNet(nn.Module):
         encoder_blocks: Sequence[int],
         decoder_blocks: int,
         head_width: int,
+        ranks: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        ranks = ranks or [0] * len(widths)
         self.stem = Conv3d(inputs, widths[0], 4, stride=2, padding=1)
         self.levels = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w) for _ in range(n)))
-            for w, n in zip(widths, encoder_blocks, strict=True)
+            nn.Sequential(*(ResidualBlock(w, rank) for _ in range(n)))
+            for w, rank, n in zip(widths, ranks, encoder_blocks, strict=True)
         )
         pairs = list(pairwise(widths))
         self.downs = nn.ModuleList(Conv3d(a, b, 2, stride=2) for a, b in pairs)
-        self.ups = nn.ModuleList(Up(b, a, decoder_blocks) for a, b in pairs)
+        self.ups = nn.ModuleList(
+            Up(b, a, decoder_blocks, rank) for (a, b), rank in zip(pairs, ranks, strict=False)
+        )
         self.to_head = Conv3d(widths[0], head_width, 1)
         self.from_input = Conv3d(inputs, head_width, 1)
         self.head_norm = _norm(head_width)

@@ -11,6 +11,8 @@ from conftest import CELLS, make_rounds, write_folder
 from typer.testing import CliRunner
 
 from segvol_gru.data.dataset import read_manifest
+from segvol_gru.errors import InputError
+from segvol_gru.experts import owned
 from segvol_gru.interfaces.cli import app
 from segvol_gru.interfaces.validation import score
 from segvol_gru.pretrained import load_model, read_card
@@ -76,8 +78,7 @@ def test_before_and_after_are_told(tmp_path: Path, model: Path, data: Path) -> N
         for step in ("000000", "000002")
     )
     assert before["datasets"].keys() == after["datasets"].keys() == {"mine"}
-    assert load_model(out / "model").digest
-    assert "# segvol-gru: field corrector" in read_card(out / "model" / "field.safetensors")
+    assert "# segvol-gru: experts" in read_card(out / "model" / "experts.safetensors")
     others = json.loads((out / "others" / "before" / "summary.json").read_text())
     assert others["datasets"].keys() == {"other"}
 
@@ -95,10 +96,51 @@ def test_a_model_that_gets_worse_is_not_written(tmp_path: Path, model: Path, dat
         workers=0,
         validate=lambda _, step: scores[step],
     )
-    export(tmp_path / "run", tmp_path / "out")
-    ours, start = load_model(tmp_path / "out"), load_model(model)
+    export(tmp_path / "run", tmp_path / "out", model=model)
+    ours, start = load_model(tmp_path / "out").of("mine"), load_model(model)
+    assert ours.expert == "mine"
     for a, b in zip(ours.base.parameters(), start.base.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_is_learnt_stands_beside_what_was_known(
+    tmp_path: Path, model: Path, data: Path
+) -> None:
+    """The general networks stay as they are, bit for bit; a second expert leaves the first."""
+    for step, name in enumerate(("mine", "other")):
+        start = tmp_path / "first" if step else model
+        recipe = finetune_recipe(start, datasets=(name,), steps=2, data=data)
+        assert recipe.begin == ("mine" if step else "")  # all these cubes look alike
+        run_folder, out = tmp_path / f"run{step}", tmp_path / ("second" if step else "first")
+        train(recipe, data, run_folder, start, accelerator="cpu", workers=0)
+        export(run_folder, out, model=start)
+    for file in ("base", "field"):
+        before, after = (f / f"{file}.safetensors" for f in (model, tmp_path / "second"))
+        assert before.read_bytes() == after.read_bytes()
+    first, second = load_model(tmp_path / "first"), load_model(tmp_path / "second")
+    assert [kind.name for kind in second.experts.kinds] == ["mine", "other"]
+    for name in ("base", "corrector"):
+        general, mine, kept, other = (
+            getattr(m, name).state_dict()
+            for m in (first, first.of("mine"), second.of("mine"), second.of("other"))
+        )
+        assert all(torch.equal(mine[key], kept[key]) for key in mine)
+        learnt = {key for key in mine if not torch.equal(mine[key], general[key])}
+        assert learnt, name
+        assert learnt <= set(owned(getattr(first, name)))
+        assert any(not torch.equal(other[key], mine[key]) for key in learnt)
+
+
+def test_an_expert_of_another_model_is_refused(tmp_path: Path, model: Path, data: Path) -> None:
+    recipe = finetune_recipe(model, datasets=("mine",), steps=1)
+    train(recipe, data, tmp_path / "run", model, accelerator="cpu", workers=0)
+    networks = make_rounds(widths=WIDTHS)
+    with torch.no_grad():
+        networks.base.unet.downs[0].weight.mul_(2)
+    save_rounds(tmp_path / "else", networks, lambda part: f"# {part}\n")
+    with pytest.raises(InputError, match="learnt on another base"):
+        export(tmp_path / "run", tmp_path / "out", model=tmp_path / "else")
+    assert not (tmp_path / "out").exists()
 
 
 def test_scores_are_means_over_data_sets_of_the_box_and_the_last_click() -> None:

@@ -27,6 +27,8 @@ class CompactConfig:
     """Channels of the full-resolution head."""
     cells: int = 48
     """Cells along each axis of a region."""
+    ranks: tuple[int, ...] = ()
+    """Ranks of the convolutions at each resolution, 0 for a full one; none means all full."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in a weight file's header."""
@@ -45,7 +47,7 @@ class CompactBase(nn.Module):
         self.config = config or CompactConfig()
         c = self.config
         self.unet = ResidualUNet(
-            COMMON_CHANNELS, 1, c.widths, c.encoder_blocks, c.decoder_blocks, c.head_width
+            COMMON_CHANNELS, 1, c.widths, c.encoder_blocks, c.decoder_blocks, c.head_width, c.ranks
         )
 
     def forward(self, image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:

@@ -56,6 +56,8 @@ class FieldConfig:
     features: int = 0
     """Channels of a base's own features that are added to what it sees, for an ablation: 96 of
     SegVol's decoder. Weights trained without them load all the same and act as before."""
+    ranks: tuple[int, ...] = ()
+    """Ranks of the convolutions at each resolution, 0 for a full one; none means all full."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in a weight file's header."""
@@ -134,7 +136,7 @@ class FieldCorrector(Corrector):
         self.config = config or FieldConfig()
         c = self.config
         self.unet = ResidualUNet(
-            CHANNELS, 2, c.widths, c.encoder_blocks, c.decoder_blocks, c.head_width
+            CHANNELS, 2, c.widths, c.encoder_blocks, c.decoder_blocks, c.head_width, c.ranks
         )
         self.gru = ConvGRU(c.widths[1], c.memory_width)
         self.recall = nn.Conv3d(c.memory_width, c.widths[1], 1)

@@ -42,7 +42,9 @@ class SessionSegmenter:
         loaded = load_model(model, "reprompt" if self._frozen else corrector)
         self._model: Model = loaded
         if forget:
-            self._model = replace(loaded, corrector=Forgetful(loaded.corrector))
+            kept = {name: Forgetful(c) for name, c in loaded.experts.correctors.items()}
+            experts = replace(loaded.experts, correctors=kept)
+            self._model = replace(loaded, corrector=Forgetful(loaded.corrector), experts=experts)
         self._device = device
         self._session: Session | None = None
 

@@ -53,6 +53,7 @@ class Engine:
         window: the user's choice of window.
         device: where the networks run.
         watch: progress and cancel of a base that takes its time.
+        fixed: the window's intensities; None where they depend on the box.
     """
 
     model: Model
@@ -60,13 +61,8 @@ class Engine:
     window: WindowChoice
     device: torch.device
     watch: Watch | None = None
-    _fixed: Clip | None = None
+    fixed: Clip | None = None
     _scans: dict[Clip, Scan] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        found = window_for(self.volume, self.window)
-        if self.window != "auto" or found.name not in CT_WINDOWS:  # the box has no say
-            self._fixed = (found.lo, found.hi)
 
     def box(self, box: Box) -> Step:
         """Start from a box."""
@@ -128,8 +124,8 @@ class Engine:
         return replace(state, layers=(bottom, *rest), logits=cells, memory=memory)
 
     def _clip(self, box: Box | None) -> Clip:
-        if self._fixed is not None:
-            return self._fixed
+        if self.fixed is not None:
+            return self.fixed
         found = window_for(self.volume, self.window, box)
         return found.lo, found.hi
 
@@ -186,10 +182,14 @@ def make_engine(
         model = load_model(name, corrector, base=large.base, weights=large.weights)
     elif (large.base, large.weights) != ("compact", None):
         raise InputError("model is a Model, which brings its own base; leave out base and weights.")
+    found = window_for(volume, window)
+    clip = (found.lo, found.hi)
+    model = model.fitting(volume.array, volume.spacing_mm, clip)
     if next(model.base.parameters()).device.type != place.type:
         base, network = copy.deepcopy((model.base, model.corrector))  # others may be using it
         model = replace(model, base=base.to(place), corrector=network.to(place))
-    return Engine(model, volume, window, place, large.watch)
+    fixed = window != "auto" or found.name not in CT_WINDOWS  # the box has no say
+    return Engine(model, volume, window, place, large.watch, clip if fixed else None)
 
 
 def header_of(engine: Engine, model: str | PathLike[str] | Model, corrector: str) -> Header:

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segvol_gru.data.dataset import Case, load_case, read_manifest
 from segvol_gru.data.shards import has_shards, licences, open_shards
 from segvol_gru.data.shards_pack import said_in
 from segvol_gru.errors import InputError
+from segvol_gru.experts import recognised, traits
+from segvol_gru.pipeline import Model
 from segvol_gru.training.examples import TrainingCase
 from segvol_gru.training.recipe import Recipe
+
+GREY = (0.0, 255.0)  # training cases have their window behind them
 
 
 def chosen_cases(recipe: Recipe, data: Path | None) -> list[Case]:
@@ -59,6 +66,27 @@ def open_cases(rows: Sequence[Case], data: Path | None) -> list[TrainingCase]:
         stored = {case.case.file: case for case in open_shards(data)}
         return [stored[row.file] for row in rows]
     return [load_case(row) for row in rows]
+
+
+def traits_of(cases: Sequence[TrainingCase]) -> NDArray[np.float64]:
+    """What tells these scans apart from others: (cases, 15); see `experts.traits`.
+
+    Raises:
+        InputError: there is no case.
+    """
+    if not cases:
+        raise InputError("an expert is known by its scans, and no case came; give --data.")
+    rows = []
+    for case in cases:
+        depth, height, width = (slice(0, n) for n in case.image.shape)
+        rows.append(traits(case.image[depth, height, width], case.spacing_mm, GREY))
+    return np.array(rows)
+
+
+def commonest_kind(model: Model, cases: Sequence[TrainingCase]) -> str:
+    """The expert of a model that knows most of these cases; empty if most have none."""
+    names = [recognised(model.experts.kinds, row) for row in traits_of(cases)]
+    return Counter(names).most_common(1)[0][0]
 
 
 def facts(rows: Sequence[Case], data: Path | None) -> dict[str, Any]:

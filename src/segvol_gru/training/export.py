@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from segvol_gru.base.weights import save_segvol
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperCorrector
 from segvol_gru.errors import InputError
-from segvol_gru.pretrained import save_network
+from segvol_gru.experts import owned, shared_digest
+from segvol_gru.pretrained import (
+    EXPERTS,
+    StoredExperts,
+    as_kind,
+    load_model,
+    model_folder,
+    read_experts,
+    save_experts,
+    save_network,
+)
 from segvol_gru.training.networks import averaged, networks, segvol_networks
 from segvol_gru.training.recipe import Recipe, kept_recipe
 from segvol_gru.training.rounds import Rounds
-from segvol_gru.training.run import DATA
+from segvol_gru.training.run import DATA, KIND
 
 LICENCE = "CC BY-SA 4.0"
 
@@ -28,16 +39,20 @@ def export(
     out: Path,
     *,
     base: bool = True,
+    model: str | Path | None = None,
     figures: Path | None = None,
     commit: str = "unknown",
     licence: str = LICENCE,
 ) -> list[Path]:
     """Write the averaged networks of a run as 16-bit safetensors.
 
+    An expert joins the others of the model that it belongs to.
+
     Args:
         run: the folder that training wrote.
         out: the model folder; files of the same name are replaced.
         base: write the base too; False leaves the one that is there.
+        model: of an expert, the model folder (or "default") that it belongs to; None means `out`.
         figures: `summary.json` of an evaluation, quoted in the card.
         commit: the commit of this repository that trained them.
         licence: under which the weights are released.
@@ -46,7 +61,8 @@ def export(
         The files written.
 
     Raises:
-        InputError: the run is not complete, or figures is no such file.
+        InputError: the run is not complete, figures is no such file, or the expert belongs to
+            another model.
     """
     recipe, weights = kept_recipe(run), averaged(run)
     data = json.loads((run / DATA).read_text(encoding="utf-8"))
@@ -57,11 +73,48 @@ def export(
 
     if recipe.stage == "segvol":
         return _save_segvol(out, recipe, weights, card)
-    model = networks(recipe)
-    model.base.load_state_dict(weights["base"])
-    if model.corrector is not None:
-        model.corrector.load_state_dict(weights["corrector"])
-    return save_rounds(out, model, card, base=base)
+    trained = networks(recipe)
+    trained.base.load_state_dict(weights["base"])
+    if trained.corrector is not None:
+        trained.corrector.load_state_dict(weights["corrector"])
+    if recipe.expert:
+        return _add_expert(run, out, trained, model or out, card("experts"))
+    return save_rounds(out, trained, card, base=base)
+
+
+def _add_expert(run: Path, out: Path, trained: Rounds, model: str | Path, card: str) -> list[Path]:
+    """Write a model folder with one more expert.
+
+    Raises:
+        InputError: the expert belongs to another model.
+    """
+    folder, own = model_folder(model), {"base": trained.base, "field": trained.corrector}
+    held = load_model(folder, "field" if (folder / "field.safetensors").is_file() else "reprompt")
+    general = {"base": held.base, "field": held.corrector}
+    learnt = {part: network for part, network in own.items() if network is not None}
+    for part, network in learnt.items():
+        if shared_digest(network) != shared_digest(general[part]):
+            raise InputError(
+                f"{run} learnt on another {part} than that of {model}; give its model."
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.safetensors"):
+        if out.resolve() != folder.resolve():
+            shutil.copyfile(path, out / path.name)
+    stored = StoredExperts((), {}, {})
+    if (folder / EXPERTS).is_file():
+        stored = read_experts(folder / EXPERTS)
+    shared = {part: shared_digest(network) for part, network in learnt.items()}
+    values = {part: _own_values(network) for part, network in learnt.items()}
+    told = as_kind(json.loads((run / KIND).read_text(encoding="utf-8")))
+    stored = replace(stored, shared={**stored.shared, **shared}).having(told, values)
+    save_experts(out / EXPERTS, stored, card)
+    return [out / EXPERTS]
+
+
+def _own_values(network: nn.Module) -> dict[str, Tensor]:
+    values = network.state_dict()
+    return {name: values[name] for name in owned(network)}
 
 
 def _save_segvol(

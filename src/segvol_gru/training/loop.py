@@ -124,9 +124,8 @@ def _begin(
     anchor = {n: p.detach().clone() for n, p in model.named_parameters()} if held else {}
     if config.recompute:
         recompute(model.heavy())
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
-    )
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, config.lr, weight_decay=config.weight_decay, fused=True)
     trained, optimizer = fabric.setup(model, optimizer)
     fabric.to_device(average)
     anchor = {name: fabric.to_device(value) for name, value in anchor.items()}

@@ -15,6 +15,7 @@ from segvol_gru.correct import Corrector
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperCorrector
 from segvol_gru.errors import InputError
+from segvol_gru.experts import owned
 from segvol_gru.pretrained import load_model
 from segvol_gru.training.program import Program
 from segvol_gru.training.recipe import Recipe
@@ -41,9 +42,11 @@ def program(recipe: Recipe, start: str | Path | None) -> Program:
         return segvol_networks(recipe, None if start is None else Path(start))
     model = networks(recipe)
     if start is not None:
-        fill(model, start)
+        fill(model, start, recipe.begin)
     elif recipe.stage == "corrector":
         raise InputError("a corrector learns on a trained base; give --from a run or a model.")
+    if recipe.expert:
+        _leave_what_is_shared(model)
     if recipe.loop.rounds.keep:
         model.remember_start()
     nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -80,16 +83,30 @@ def networks(recipe: Recipe) -> Rounds:
     return Rounds(base, corrector, recipe.loop.rounds)
 
 
-def fill(model: Rounds, start: str | Path) -> None:
+def _leave_what_is_shared(model: Rounds) -> None:
+    """Let nothing learn but what experts have of their own."""
+    for network in (model.base, model.corrector):
+        if network is not None:
+            own = set(owned(network))
+            for name, value in network.named_parameters():
+                value.requires_grad_(name in own)
+
+
+def fill(model: Rounds, start: str | Path, expert: str = "") -> None:
     """Give networks the weights of an earlier run or of a model folder.
 
     A corrector that `start` does not have begins with its own first weights; a field corrector
     with those of the base.
 
+    Args:
+        model: the networks.
+        start: the run or model folder.
+        expert: take the expert of this name where the model has it.
+
     Raises:
         InputError: `start` is neither, or its sizes are not the recipe's.
     """
-    weights = _weights(start, model.corrector)
+    weights = _weights(start, model.corrector, expert)
     try:
         model.base.load_state_dict(weights["base"])
         if model.corrector is not None and weights["corrector"]:
@@ -120,7 +137,9 @@ def averaged(run: Path) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def _weights(start: str | Path, corrector: Corrector | None) -> dict[str, dict[str, Tensor]]:
+def _weights(
+    start: str | Path, corrector: Corrector | None, expert: str
+) -> dict[str, dict[str, Tensor]]:
     """Weights to begin with, as `base` and `corrector` (empty where there is none)."""
     if (Path(start) / LAST).is_file():
         found = averaged(Path(start))
@@ -129,7 +148,9 @@ def _weights(start: str | Path, corrector: Corrector | None) -> dict[str, dict[s
         return found
     kind = "paper" if isinstance(corrector, PaperCorrector) else "field"
     folder = WEIGHTS if start == "default" else Path(start)
-    if corrector is None or not (folder / f"{kind}.safetensors").is_file():
-        return {"base": load_model(start, "reprompt").base.state_dict(), "corrector": {}}
-    model = load_model(start, kind)
-    return {"base": model.base.state_dict(), "corrector": model.corrector.state_dict()}
+    known = corrector is not None and (folder / f"{kind}.safetensors").is_file()
+    model = load_model(start, kind if known else "reprompt").of(expert)
+    return {
+        "base": model.base.state_dict(),
+        "corrector": model.corrector.state_dict() if known else {},
+    }

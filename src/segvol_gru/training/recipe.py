@@ -51,6 +51,10 @@ class Recipe:
     """Licence classes of the manifest that may be trained on; none named means all."""
     datasets: tuple[str, ...] = ()
     """Data sets to train on; none named means all."""
+    expert: str = ""
+    """Train the expert of this name: only what an expert has of its own learns."""
+    begin: str = ""
+    """Begin with this expert of the start; with the general networks where it has none."""
     cases: int = 0
     """Most cases to train on, the first by name; 0 means all."""
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from segvol_gru.training.cases import chosen_cases, facts, open_cases
+from segvol_gru.experts import kind_of
+from segvol_gru.training.cases import chosen_cases, facts, open_cases, traits_of
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.examples import Examples, TrainingCase
 from segvol_gru.training.loop import Outcome, Validate, fit
@@ -21,6 +23,7 @@ from segvol_gru.training.segvol_views import Views
 from segvol_gru.training.watch import ProgressBar, TensorBoardLog, Watcher
 
 DATA = "data.json"
+KIND = "kind.json"
 TENSORBOARD = "tensorboard"
 
 
@@ -67,8 +70,11 @@ def train(
     if fabric.is_global_zero:
         keep_recipe(recipe, out)
         (out / DATA).write_text(json.dumps(facts(rows, data), indent=1) + "\n", encoding="utf-8")
-    loop = recipe.loop_for(len(rows), fabric.world_size)
-    examples = _examples(recipe, loop, open_cases(rows, data), fabric.world_size)
+    loop, cases = recipe.loop_for(len(rows), fabric.world_size), open_cases(rows, data)
+    if fabric.is_global_zero and recipe.expert:
+        kind = asdict(kind_of(recipe.expert, traits_of(cases)))
+        (out / KIND).write_text(json.dumps(kind) + "\n", encoding="utf-8")
+    examples = _examples(recipe, loop, cases, fabric.world_size)
     outcome = fit(
         model,
         examples,

@@ -49,7 +49,7 @@ def finetune(
     from segvol_gru.training.state import BEST, read_checkpoint
 
     named = tuple(dataset or ())
-    recipe = finetune_recipe(start, datasets=named, cases=cases, steps=steps)
+    recipe = finetune_recipe(start, datasets=named, cases=cases, steps=steps, data=data)
     options = Options(start="tight", datasets=named)
     validation = Validation(data, out / "validation", options, device)
     outcome = train(
@@ -64,7 +64,8 @@ def finetune(
         tensorboard=tensorboard,
     )
     best = int(read_checkpoint(out / BEST)["step"])
-    written = export(out, out / "model", figures=validation.folder(best) / "summary.json")
+    figures = validation.folder(best) / "summary.json"
+    written = export(out, out / "model", model=start, figures=figures)
     _say(outcome, best, written)
     _compare("your cases", validation.summary(0), validation.summary(best))
     if others:

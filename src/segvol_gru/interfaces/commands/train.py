@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,9 @@ def train(
         str | None,
         typer.Option("--from", help="Begin with the weights of this run, model folder or default."),
     ] = None,
+    expert: Annotated[
+        str | None, typer.Option(help="Train the expert for this data set, on its cases alone.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many of them.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Processes that draw examples.", min=0)] = 1,
@@ -41,6 +45,8 @@ def train(
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"device is {device!r}, wanted auto, cpu or cuda.")
     recipe = read_recipe(config)
+    if expert is not None:
+        recipe = replace(recipe, expert=expert, begin=expert, datasets=(expert,))
     outcome = run_recipe(
         recipe,
         data,
@@ -67,6 +73,10 @@ def export(
     corrector_only: Annotated[
         bool, typer.Option("--corrector-only", help="Leave the base in the folder as it is.")
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--from", help="Of an expert, the model it belongs to; else that in --out."),
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option(help="summary.json of an evaluation, for the model card.")
     ] = None,
@@ -81,6 +91,7 @@ def export(
         run,
         out,
         base=not corrector_only,
+        model=model,
         figures=figures,
         commit=commit,
         licence=licence,
