@@ -119,3 +119,29 @@ def test_the_newest_click_is_the_last_that_was_given() -> None:
 
 def test_logits_are_shown_between_minus_one_and_one() -> None:
     assert shown(torch.tensor([0.0, 4.0])).tolist() == [0.0, torch.tanh(torch.tensor(1.0)).item()]
+
+
+def test_a_convolution_of_full_rank_is_any_convolution() -> None:
+    """Singular value decomposition of a kernel gives filters and mixture with its very answer."""
+    torch.manual_seed(0)
+    full, factored = ResidualBlock(8), ResidualBlock(8, rank=8)
+    with torch.no_grad():
+        for whole, parts in ((full.conv1, factored.conv1), (full.conv2, factored.conv2)):
+            u, s, v = torch.linalg.svd(whole.weight.flatten(1), full_matrices=False)
+            parts[0].weight.copy_(v.view(8, 8, 3, 3, 3))
+            parts[1].weight.copy_((u * s)[:, :, None, None, None])
+        for block in (full, factored):
+            block.norm2.weight.fill_(1.0)
+    x = torch.randn(2, 8, 4, 4, 4)
+    assert not torch.allclose(full(x), x)
+    assert torch.allclose(full(x), factored(x), atol=1e-5)
+
+
+def test_ranks_count_from_the_finest_resolution() -> None:
+    net = ResidualUNet(1, 1, (8, 16, 32), (1, 1, 1), 1, 8, ranks=(0, 4, 6))
+    shapes = {name: tuple(p.shape[:2]) for name, p in net.named_parameters() if "conv1" in name}
+    assert shapes["levels.0.0.conv1.weight"] == shapes["ups.0.blocks.0.conv1.weight"] == (8, 8)
+    assert shapes["levels.1.0.conv1.0.weight"] == (4, 16)
+    assert shapes["ups.1.blocks.0.conv1.1.weight"] == (16, 4)
+    assert shapes["levels.2.0.conv1.0.weight"] == (6, 32)
+    assert net(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 1, 8, 8, 8)

@@ -77,7 +77,7 @@ def test_the_readme_example_runs(
     voxels = np.random.default_rng(0).integers(0, 900, (30, 32, 34)).astype(np.int16)
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "scan.nii.gz")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("segvol_gru.pretrained._folder", lambda _: tiny_model)
+    monkeypatch.setattr("segvol_gru.pretrained.model_folder", lambda _: tiny_model)
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     mask = names["mask"]

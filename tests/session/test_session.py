@@ -25,7 +25,7 @@ def ball() -> np.ndarray:
 def test_the_session_does_what_the_pipeline_does(
     session: Session, volume: Volume, model: Model
 ) -> None:
-    window = session._engine._fixed
+    window = session._engine.fixed
     assert window is not None
     scan = Scan(volume.array, volume.spacing_mm, window)
     state = start(model, scan, Box(LO, HI))

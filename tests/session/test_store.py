@@ -175,7 +175,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(
 def test_the_volume_is_not_copied(session: Session, volume: Volume) -> None:
     session.box(LO, HI)
     assert session.volume is volume
-    assert session._engine._scan(session._engine._fixed or (0, 1)).array is volume.array
+    assert session._engine._scan(session._engine.fixed or (0, 1)).array is volume.array
 
 
 def test_damage_is_refused_or_harmless(session: Session, saved: Path, model: Model) -> None:
