@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -39,10 +39,6 @@ class CellPrompts:
     box: Tensor
     tight: Tensor
     cell_mm: Tensor
-
-    def __getitem__(self, items: Tensor) -> CellPrompts:
-        """The prompts of some items: (B,) bool, or indices."""
-        return CellPrompts(*(getattr(self, field.name)[items] for field in fields(self)))
 
     def with_clicks(self, points: Tensor, labels: Tensor) -> CellPrompts:
         """These prompts and one more click per item.

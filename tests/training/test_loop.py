@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Train, make_cases, make_config, make_rounds
+from conftest import Train, make_cases, make_config
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -19,9 +19,8 @@ from segvol_gru.training.config import LoopConfig, learning_rate
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.interrupt import Interrupt
 from segvol_gru.training.loop import Outcome, fit
-from segvol_gru.training.networks import averaged
 from segvol_gru.training.program import Program, RoundsResult, Turn, recompute
-from segvol_gru.training.state import pull_back, read_checkpoint, update_average
+from segvol_gru.training.state import read_checkpoint, update_average
 from segvol_gru.training.watch import Row
 
 NAMES = ("whole", "parts")
@@ -73,7 +72,7 @@ def test_two_and_two_steps_are_four_bit_for_bit(
     tmp_path: Path, train: Train, corrector: bool
 ) -> None:
     """Stopped by Ctrl-C after two steps and started again: networks, average and moments."""
-    config = make_config(pull=0.5)
+    config = make_config()
     whole, _ = train("whole", config, corrector)
     half, _ = train("parts", config, corrector, watchers=(Stopper(1),))
     assert (whole.reason, half.reason, half.steps) == ("done", "interrupted", 2)
@@ -165,47 +164,6 @@ def test_the_average_moves_by_hand_derived_shares() -> None:
     assert average.weight.item() == pytest.approx(0.95)
 
 
-def test_the_pull_goes_a_share_of_the_way() -> None:
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 5.0)
-    pull_back(model, {"weight": torch.tensor([[1.0]])}, 0.25)
-    assert model.weight.item() == pytest.approx(4.0)
-    pull_back(model, {}, 0.25)
-    assert model.weight.item() == pytest.approx(4.0)
-
-
-def test_a_pulled_run_stays_closer_to_its_start(train: Train) -> None:
-    start = list(make_rounds().parameters())
-
-    def gone(model: nn.Module) -> float:
-        pairs = zip(model.parameters(), start, strict=True)
-        return sum((a - b).square().sum().item() for a, b in pairs)
-
-    _, free = train("free", make_config(lr=0.05))
-    _, held = train("held", make_config(lr=0.05, pull=10.0))
-    assert gone(held) < 0.5 * gone(free)
-
-
-def test_the_result_lies_on_the_way_to_the_average(tmp_path: Path, train: Train) -> None:
-    """A quarter of the way is what is validated, returned and read from the run's folder."""
-    scored: list[nn.Module] = []
-
-    def validate(networks: nn.Module, step: int) -> float:
-        scored.append(networks)
-        return float(step)
-
-    outcome, _ = train("run", make_config(lr=0.05, share=0.25), validate=validate)
-    state = read_checkpoint(tmp_path / "run" / "best.ckpt")
-    first = dict(make_rounds().named_parameters())
-    found = averaged(tmp_path / "run")["base"]
-    for name, value in found.items():
-        start, end = first[f"base.{name}"].detach(), state["average"][f"base.{name}"]
-        assert torch.allclose(value, 0.75 * start + 0.25 * end, atol=1e-6)
-        for networks in (outcome.networks, scored[-1]):
-            assert torch.equal(networks.state_dict()[f"base.{name}"], value)
-    assert any(not torch.equal(found[n], first[f"base.{n}"]) for n in found)
-
-
 def test_the_best_weights_are_kept(tmp_path: Path, train: Train) -> None:
     scores = {0: 0.1, 1: 0.3, 2: 0.7, 3: 0.5, 4: 0.6}
     outcome, _ = train("run", make_config(validate_every=1), validate=lambda _, s: scores[s])
@@ -288,9 +246,7 @@ def test_a_run_without_finite_gradients_ends(tmp_path: Path) -> None:
         fit_broken(tmp_path, lost=tuple(range(99)), steps=20)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("steps", 0), ("accumulate", 0), ("lr", 0.0), ("share", 0.0)]
-)
+@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("accumulate", 0), ("lr", 0.0)])
 def test_impossible_settings_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=name):
         make_config(**{name: value})

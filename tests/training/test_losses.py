@@ -17,7 +17,6 @@ from segvol_gru.training.losses import (
     FAR_VOX,
     border_distance,
     consistency_loss,
-    departure_loss,
     dice_loss,
     harm_loss,
     hausdorff_loss,
@@ -54,14 +53,6 @@ def test_only_getting_worse_is_harm() -> None:
     harm = harm_loss(good, undecided)
     torch.testing.assert_close(harm, torch.tensor([2 / 3]), atol=1e-4, rtol=0)
     assert float(harm_loss(undecided, good)) == 0
-
-
-def test_departure_is_a_divergence() -> None:
-    """From p = 1/2 to p = 3/4: 0.5 ln(0.5/0.75) + 0.5 ln(0.5/0.25)."""
-    taught, moved = line(0, 0, 0, 0), line(*[math.log(3)] * 4)
-    wanted = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    torch.testing.assert_close(departure_loss(moved, taught), torch.tensor([wanted]))
-    assert float(departure_loss(moved, moved)) == pytest.approx(0, abs=1e-6)
 
 
 def test_distances_to_the_border_by_hand() -> None:

@@ -33,10 +33,6 @@ class LoopConfig:
     """Largest norm of the gradient."""
     ema: float = 0.998
     """Decay of the averaged weights, which are the ones exported."""
-    pull: float = 0.0
-    """Strength of the pull towards the first weights: each step goes lr * pull of the way."""
-    share: float = 1.0
-    """How far the result lies on the way from the first weights to the averaged ones."""
     seed: int = 2025
     """Seed of data, rounds and clicks."""
     checkpoint_every: int = 200
@@ -56,8 +52,6 @@ class LoopConfig:
                 raise InputError(f"{name} is {getattr(self, name)}, wanted at least 1.")
         if not (self.lr > 0 and 0 <= self.ema < 1):
             raise InputError(f"lr is {self.lr} and ema {self.ema}, wanted lr > 0 and ema in [0, 1)")
-        if not 0 < self.share <= 1:
-            raise InputError(f"share is {self.share}, wanted more than 0 and at most 1.")
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:

@@ -39,7 +39,6 @@ class Structure(NamedTuple):
         lo: its first voxel (z, y, x).
         hi: its last voxel, inclusive.
         spacing_mm: voxel size along (D, H, W).
-        synthetic: whether it is a phantom's.
     """
 
     image: Voxels
@@ -48,7 +47,6 @@ class Structure(NamedTuple):
     lo: Index
     hi: Index
     spacing_mm: tuple[float, float, float]
-    synthetic: bool = False
 
 
 class Example(TypedDict):
@@ -61,7 +59,6 @@ class Example(TypedDict):
     point: Tensor  # (3,) float32 first click of a start without a box
     label: Tensor  # () int64: 1 where there is such a click, else -1
     index: Tensor  # () int64: which example this is; seeds its clicks
-    synthetic: Tensor  # () bool: of a phantom
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,6 @@ def draw_example(
         "point": point,
         "label": label,
         "index": torch.tensor(0),
-        "synthetic": torch.tensor(structure.synthetic),
     }
 
 

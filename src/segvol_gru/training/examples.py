@@ -132,4 +132,4 @@ def _synthetic(texture: NDArray[np.float32] | None, generator: np.random.Generat
     z, y, x = ndimage.find_objects(labels, label)[label - 1]
     image = phantom_image(labels, generator, texture)
     lo, hi = (z.start, y.start, x.start), (z.stop - 1, y.stop - 1, x.stop - 1)
-    return Structure(image, labels, label, lo, hi, (1.0, 1.0, 1.0), synthetic=True)
+    return Structure(image, labels, label, lo, hi, (1.0, 1.0, 1.0))

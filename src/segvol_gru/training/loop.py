@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from segvol_gru.training.config import LoopConfig, learning_rate
 from segvol_gru.training.interrupt import Interrupt, leave_signals_to_parent
 from segvol_gru.training.program import Program, RoundsResult, Turn, recompute
-from segvol_gru.training.state import BEST, LAST, TrainState, copied, pull_back, update_average
+from segvol_gru.training.state import BEST, LAST, TrainState, copied, update_average
 from segvol_gru.training.watch import CsvLog, Row, Watcher
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def fit(
                 reason = "no better"
             if reason or _due(state.step, config.checkpoint_every):
                 run.save(LAST)
-    return Outcome(state.result(config.share), state.step, reason, state.best)
+    return Outcome(state.average, state.step, reason, state.best)
 
 
 def _begin(
@@ -120,16 +120,13 @@ def _begin(
 ) -> tuple[TrainState, _FabricModule]:
     """The state at the start or at the last checkpoint, and the wrapped networks."""
     average = copied(model)
-    held = config.pull > 0 or config.share < 1
-    anchor = {n: p.detach().clone() for n, p in model.named_parameters()} if held else {}
     if config.recompute:
         recompute(model.heavy())
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, config.lr, weight_decay=config.weight_decay, fused=True)
     trained, optimizer = fabric.setup(model, optimizer)
     fabric.to_device(average)
-    anchor = {name: fabric.to_device(value) for name, value in anchor.items()}
-    state = TrainState(model, average, optimizer, anchor)
+    state = TrainState(model, average, optimizer)
     if (out / LAST).is_file():
         state.load(out / LAST, fabric.device)
     return state, trained
@@ -191,7 +188,6 @@ class _Run:
         norm = float(self._clipped(trained))
         if math.isfinite(norm):
             state.optimizer.step()
-            pull_back(state.model, state.anchor, lr * config.pull)
             update_average(state.average, state.model, config.ema, state.step)
         self._count_lost(norm)
         state.optimizer.zero_grad()
@@ -248,7 +244,7 @@ class _Run:
         began, state = time.monotonic(), self.state
         score = 0.0
         if self.fabric.is_global_zero:
-            score = self._validate(state.result(self.config.share), state.step)
+            score = self._validate(state.average, state.step)
         score = float(self.fabric.broadcast(score))
         better = score > state.best
         state.stale = 0 if better else state.stale + 1

@@ -54,24 +54,6 @@ def harm_loss(before: Tensor, after: Tensor) -> Tensor:
     return torch.relu(after - before.detach())
 
 
-def departure_loss(logits: Tensor, taught: Tensor) -> Tensor:
-    """How far an answer has moved from another network's, per item: 0 where they are equal.
-
-    Args:
-        logits: (B, 1, D, H, W).
-        taught: what the other network says, of the same shape; carries no gradient.
-
-    Returns:
-        (B,) float32, the mean divergence of the two Bernoulli distributions in nats.
-
-    Source: Li & Hoiem 2016, arXiv 1606.09282, with the divergence in place of cross-entropy.
-    """
-    p_taught = taught.detach().sigmoid()
-    apart = F.binary_cross_entropy_with_logits(logits, p_taught, reduction="none")
-    least = F.binary_cross_entropy_with_logits(taught.detach(), p_taught, reduction="none")
-    return (apart - least).mean((1, 2, 3, 4))
-
-
 def hausdorff_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Errors weighed by how far they lie from the borders, per item; 1 at most.
 

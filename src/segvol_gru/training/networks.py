@@ -21,7 +21,7 @@ from segvol_gru.training.program import Program
 from segvol_gru.training.recipe import Recipe
 from segvol_gru.training.rounds import Rounds, start_field_from_base
 from segvol_gru.training.segvol_rounds import SegVolRounds
-from segvol_gru.training.state import BEST, LAST, on_the_way, read_checkpoint
+from segvol_gru.training.state import BEST, LAST, read_checkpoint
 
 SHOWN = 300  # letters of PyTorch's list of keys that do not fit
 WEIGHTS = Path(str(resources.files("segvol_gru") / "weights"))
@@ -47,8 +47,6 @@ def program(recipe: Recipe, start: str | Path | None) -> Program:
         raise InputError("a corrector learns on a trained base; give --from a run or a model.")
     if recipe.expert:
         _leave_what_is_shared(model)
-    if recipe.loop.rounds.keep:
-        model.remember_start()
     nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return model
 
@@ -130,8 +128,7 @@ def averaged(run: Path) -> dict[str, dict[str, Tensor]]:
     best = run / BEST
     state = read_checkpoint(best if best.is_file() else run / LAST)
     parts: dict[str, dict[str, Tensor]] = {"corrector": {}}
-    share = state["config"].get("share", 1.0)
-    for key, value in on_the_way(state["anchor"], state["average"], share).items():
+    for key, value in state["average"].items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = value
     return parts

@@ -9,8 +9,7 @@ the GRU learns what to keep for later rounds.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +27,7 @@ from segvol_gru.errors import InputError
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.simulate import next_click, random_error_click
 from segvol_gru.training.draw import Example
-from segvol_gru.training.losses import (
-    agreement_loss,
-    departure_loss,
-    dice_loss,
-    harm_loss,
-    segmentation_loss,
-)
+from segvol_gru.training.losses import agreement_loss, dice_loss, harm_loss, segmentation_loss
 from segvol_gru.training.program import Program, RoundsResult, Turn
 from segvol_gru.unet import ResidualUNet
 
@@ -60,8 +53,6 @@ class RoundsConfig:
     """Share of clicks at a random voxel of the largest error instead of its deepest."""
     harm: float = 1.0
     """Weight of the loss on steps that make the mask worse."""
-    keep: float = 0.0
-    """Weight of the loss on answers to phantoms that depart from those at the start."""
 
     def __post_init__(self) -> None:
         if not (sum(self.weights) > 0 and min(self.weights) >= 0):
@@ -164,11 +155,6 @@ class Rounds(Program):
     ) -> None:
         super().__init__()
         self.base, self.corrector, self.config = base, corrector, config
-        self.teacher: Rounds | None = None
-
-    def remember_start(self) -> None:
-        """From now on answers to phantoms are held to those of the present weights."""
-        self.teacher = copy.deepcopy(self).requires_grad_(False)
 
     def forward(self, batch: Example, turn: Turn) -> RoundsResult:
         """Play one batch.
@@ -194,9 +180,7 @@ class Rounds(Program):
         prompts, logits = first_prompts(batch), torch.zeros_like(batch["image"])
         out = self.base(batch["image"], logits, prompts)
         loss = segmentation_loss(out, batch["target"]).mean()
-        held = self._departure(batch, out, _base_says, (batch["image"], logits, prompts))
-        total = loss + self.config.keep * held
-        return RoundsResult(total, (float(loss.detach()),), (hard_dice(out, batch["target"]),))
+        return RoundsResult(loss, (float(loss.detach()),), (hard_dice(out, batch["target"]),))
 
     def _train_corrector(
         self,
@@ -212,8 +196,7 @@ class Rounds(Program):
         with torch.set_grad_enabled(schedule.random() < config.base_share or not rounds):
             logits = self.base(image, nothing, prompts)
         losses = [segmentation_loss(logits, target).mean()]
-        held = self._departure(batch, logits, _base_says, (image, nothing, prompts))
-        harm = torch.zeros_like(held)
+        harm = torch.zeros_like(losses[0])
         dices = [hard_dice(logits, target)]
         logits = self._spoilt(logits.detach(), target, chance)
         memory = corrector.initial_memory(len(image))
@@ -222,16 +205,14 @@ class Rounds(Program):
             prompts = prompts.with_clicks(points, labels)
             if config.forget:
                 memory = corrector.initial_memory(len(image))
-            given = (image, logits, memory, prompts)
-            after, memory = corrector.correct(*given)
+            after, memory = corrector.correct(image, logits, memory, prompts)
             told = labels >= 0
             overlap = dice_loss(after, target)
             losses.append(((overlap + agreement_loss(after, target)) * told).mean())
             harm = harm + (harm_loss(dice_loss(logits, target), overlap) * told).mean()
-            held = held + self._departure(batch, after, _corrector_says, given)
             logits = obey(after.detach(), prompts)
             dices.append(hard_dice(logits, target))
-        loss = torch.stack(losses).sum() + config.harm * harm + config.keep * held
+        loss = torch.stack(losses).sum() + config.harm * harm
         return RoundsResult(loss, tuple(float(x.detach()) for x in losses), tuple(dices))
 
     def _spoilt(self, logits: Tensor, target: Tensor, chance: list[np.random.Generator]) -> Tensor:
@@ -241,42 +222,6 @@ class Rounds(Program):
             if generator.random() < self.config.corrupted_share:
                 logits[i] = corrupted(target[i], generator)
         return logits
-
-    def _departure(
-        self,
-        batch: Example,
-        answer: Tensor,
-        says: Callable[..., Tensor],
-        given: tuple[Tensor | CellPrompts, ...],
-    ) -> Tensor:
-        """How far the answers to phantoms are from those of the start; 0 if it is forgotten.
-
-        Args:
-            batch: what was asked.
-            answer: (B, 1, D, H, W) logits.
-            says: what networks answer, from the networks and what they are given.
-            given: what the answer was made of, a batch each.
-        """
-        phantoms = batch["synthetic"]
-        if self.teacher is None or not phantoms.any():
-            return answer.new_zeros(())
-        with torch.no_grad():
-            said = says(self.teacher, *(value[phantoms] for value in given))
-        return departure_loss(answer[phantoms], said).sum() / len(answer)
-
-
-def _base_says(networks: Rounds, image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
-    """The logits of the base of these networks."""
-    out: Tensor = networks.base(image, logits, prompts)
-    return out
-
-
-def _corrector_says(
-    networks: Rounds, image: Tensor, logits: Tensor, memory: Tensor, prompts: CellPrompts
-) -> Tensor:
-    """The logits of the corrector of these networks, or of their base in its place."""
-    corrector = networks.corrector or Reprompt(networks.base)
-    return corrector.correct(image, logits, memory, prompts)[0]
 
 
 def hard_dice(logits: Tensor, target: Tensor) -> float:

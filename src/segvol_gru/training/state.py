@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from segvol_gru.errors import InputError
 
@@ -26,7 +26,6 @@ class TrainState:
         model: what learns.
         average: its averaged weights.
         optimizer: with its moments.
-        anchor: the weights at the start, to which the result is held; may be empty.
         step: optimizer steps made.
         best: highest validation score, -inf before the first.
         stale: validations since then.
@@ -35,18 +34,9 @@ class TrainState:
     model: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
-    anchor: dict[str, Tensor]
     step: int = 0
     best: float = -math.inf
     stale: int = 0
-
-    def result(self, share: float) -> nn.Module:
-        """The averaged networks, or what lies so far on the way to them; see `on_the_way`."""
-        if share == 1 or not self.anchor:
-            return self.average
-        found = copied(self.average)
-        found.load_state_dict(on_the_way(self.anchor, self.average.state_dict(), share))
-        return found
 
     def save(self, path: Path, config: Mapping[str, Any]) -> None:
         """Write a checkpoint in one piece: to the side first, then renamed."""
@@ -54,7 +44,6 @@ class TrainState:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "anchor": self.anchor,
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
@@ -70,7 +59,6 @@ class TrainState:
         self.model.load_state_dict(values["model"])
         self.average.load_state_dict(values["average"])
         self.optimizer.load_state_dict(values["optimizer"])
-        self.anchor = dict(values.get("anchor", {}))
         self.step = int(values["step"])
         self.best = float(values.get("best", -math.inf))
         self.stale = int(values.get("stale", 0))
@@ -104,33 +92,3 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     for a, b in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if a.is_floating_point():
             a.lerp_(b, 1 - keep)
-
-
-def on_the_way(
-    anchor: Mapping[str, Tensor], average: Mapping[str, Tensor], share: float
-) -> dict[str, Tensor]:
-    """Weights between those of the start and the averaged ones.
-
-    Most of what was learnt is kept there, and less of what was known is lost.
-
-    Args:
-        anchor: the first ones; what it does not hold is taken from `average`.
-        average: those at the end.
-        share: 0 is the start, 1 the end.
-
-    Source: WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903.
-    """
-    return {k: anchor[k].lerp(v, share) if k in anchor else v for k, v in average.items()}
-
-
-@torch.no_grad()
-def pull_back(model: nn.Module, anchor: Mapping[str, Tensor], share: float) -> None:
-    """Move the weights towards those of the start by a share of the way.
-
-    The step that L2-SP's penalty makes, decoupled from the gradient as AdamW does with decay.
-
-    Source: Li et al. 2018, arXiv 1802.01483, Eq. 2.
-    """
-    for name, weight in model.named_parameters():
-        if name in anchor:
-            weight.lerp_(anchor[name], min(share, 1.0))
