@@ -25,8 +25,8 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segvol_gru.base.compact import CompactBase, CompactConfig
-from segvol_gru.correct.field import FieldConfig, FieldCorrector
+from segvol_gru.base.compact import CompactBase
+from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.data.dataset import Case, LoadedCase, with_tasks
 from segvol_gru.data.phantoms import draw_phantom, phantom_image
 from segvol_gru.data.shards import StoredCase, open_shards
@@ -37,6 +37,7 @@ from segvol_gru.training.draw import ExampleConfig
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.loop import fit
 from segvol_gru.training.memory import keep_memory
+from segvol_gru.training.recipe import read_recipe
 from segvol_gru.training.rounds import Rounds, RoundsConfig
 from segvol_gru.training.watch import Row
 
@@ -129,8 +130,9 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     keep_memory()
-    base = CompactBase(CompactConfig(cells=asked.cells))
-    field = FieldCorrector(FieldConfig(cells=asked.cells))
+    recipe = read_recipe("field")
+    base = CompactBase(replace(recipe.base, cells=asked.cells))
+    field = FieldCorrector(replace(recipe.field, cells=asked.cells))
     weights = tuple(float(i == ROUNDS) for i in range(ROUNDS + 1))
     rounds = RoundsConfig(weights=weights, base_share=1.0)
     model = Rounds(base, field, rounds)

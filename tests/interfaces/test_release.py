@@ -122,7 +122,7 @@ def test_no_paths_of_a_machine_in_the_repository() -> None:
             assert not [home for home in homes if home in text], name
 
 
-@pytest.mark.parametrize("part", ["base", "field"])
+@pytest.mark.parametrize("part", ["base", "field", "experts"])
 def test_the_model_cards_hold_the_readme_s_figures(part: str) -> None:
     card = read_card(WEIGHTS / f"{part}.safetensors")
     measured = re.search(r"^open: .* clicks 1-5: ([\d., ]+);", card, re.MULTILINE)
@@ -136,7 +136,7 @@ def test_the_model_cards_hold_the_readme_s_figures(part: str) -> None:
     assert [box[1], *clicks.groups()] == [values[0], values[1], values[5]]
 
 
-@pytest.mark.parametrize("part", ["base", "field", "paper"])
+@pytest.mark.parametrize("part", ["base", "field", "paper", "experts"])
 def test_the_recipes_in_the_model_cards_can_be_run(part: str) -> None:
     """Every key is still one of the recipe's."""
     card = read_card(WEIGHTS / f"{part}.safetensors")
