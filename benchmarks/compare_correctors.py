@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segvol_gru.base.compact import CompactBase
+from segvol_gru.base.compact import CompactBase, CompactConfig
 from segvol_gru.evaluation.protocol import evaluate
 from segvol_gru.evaluation.runs import (
     SCOPES,
@@ -42,7 +42,7 @@ KINDS = ("field", "forgetful", "reprompt", "paper")
 SHOWN = ("dsc_box", "dsc_1", "dsc_3", "dsc_5")
 
 
-def recipe(kind: str, steps: int, seed: int) -> Recipe:
+def recipe(kind: str, base: CompactConfig, steps: int, seed: int) -> Recipe:
     """The same examples and rounds for all; only what learns differs."""
     reprompt, paper = kind == "reprompt", kind == "paper"
     rounds = {
@@ -58,16 +58,20 @@ def recipe(kind: str, steps: int, seed: int) -> Recipe:
         {
             "stage": "base" if reprompt else "corrector",
             "corrector": "paper" if paper else "field",
+            "base": base.to_dict(),
+            "field": {"ranks": base.ranks},
             "loop": {**loop, "warmup": 50, "ema": 0.98, "examples": examples, "rounds": rounds},
         },
         kind,
     )
 
 
-def learn(kind: str, seed: int, data: Path, out: Path, steps: int, most: int) -> None:
+def learn(
+    kind: str, base: CompactConfig, seed: int, data: Path, out: Path, steps: int, most: int
+) -> None:
     """Train and measure one of them, or go on with that."""
     folder = out / f"{kind}-{seed}"
-    train(recipe(kind, steps, seed), data, folder, out / "base")
+    train(recipe(kind, base, steps, seed), data, folder, out / "base")
     export(folder, folder / "model")
     corrector = kind if kind in ("reprompt", "paper") else "field"
     forget = kind == "forgetful"
@@ -131,7 +135,7 @@ def main() -> None:
     save_network(asked.out / "base" / "base.safetensors", base, base.config.to_dict(), "")
     for seed in asked.seed or (1, 2, 3):
         for kind in KINDS:
-            learn(kind, seed, asked.data, asked.out, asked.steps, asked.most)
+            learn(kind, base.config, seed, asked.data, asked.out, asked.steps, asked.most)
     found = table(asked.out, asked.seed or (1, 2, 3))
     (asked.out / "compare.md").write_text(found, encoding="utf-8")
     print(found)
