@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,9 @@ def train(
     model = program(recipe, start)
     fabric = make_fabric(accelerator, devices, recipe.precision)
     fabric.launch()
-    if fabric.is_global_zero:
-        keep_recipe(recipe, out)
-        (out / DATA).write_text(json.dumps(facts(rows, data), indent=1) + "\n", encoding="utf-8")
     loop, cases = recipe.loop_for(len(rows), fabric.world_size), open_cases(rows, data)
-    if fabric.is_global_zero and recipe.expert:
-        kind = asdict(kind_of(recipe.expert, traits_of(cases)))
-        (out / KIND).write_text(json.dumps(kind) + "\n", encoding="utf-8")
+    if fabric.is_global_zero:
+        _keep_facts(recipe, facts(rows, data), cases, out)
     examples = _examples(recipe, loop, cases, fabric.world_size)
     outcome = fit(
         model,
@@ -89,6 +85,21 @@ def train(
     if outcome.reason == "interrupted":
         raise KeyboardInterrupt(f"stopped after step {outcome.steps}; run it again to go on.")
     return outcome
+
+
+def _keep_facts(
+    recipe: Recipe, data: Mapping[str, Any], cases: Sequence[TrainingCase], out: Path
+) -> None:
+    """Store what `export` will ask: the recipe, the data, and the kind that an expert is for.
+
+    Raises:
+        InputError: the folder holds a run of another recipe.
+    """
+    keep_recipe(recipe, out)
+    (out / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    if recipe.expert:
+        kind = asdict(kind_of(recipe.expert, traits_of(cases)))
+        (out / KIND).write_text(json.dumps(kind) + "\n", encoding="utf-8")
 
 
 def _watchers(out: Path, tensorboard: bool) -> list[Watcher]:
