@@ -2,7 +2,15 @@
 
 import torch
 
-from segvol_gru.framing import around_box, around_click, better_view, cut_off, mask_bounds, widened
+from segvol_gru.framing import (
+    around_box,
+    around_click,
+    better_view,
+    cut_off,
+    grown,
+    mask_bounds,
+    widened,
+)
 from segvol_gru.prompts import Box
 from segvol_gru.region import Region
 
@@ -75,3 +83,11 @@ def test_a_click_inside_keeps_the_region_and_one_outside_widens_it() -> None:
     assert wider.union(MIDDLE) == wider
     assert wider.lo[0] <= 30
     assert wider.hi[0] > 90
+
+
+def test_only_guessed_sides_grow_to_a_voxel_beyond_them() -> None:
+    box = Box((40, 40, 40), (59, 59, 59), (True, False, False))
+    assert grown(box, (50, 41, 59)) == box
+    assert grown(box, (70, 30, 75)) == Box((40, 30, 40), (59, 59, 75), (True, False, False))
+    tight = Box((40, 40, 40), (59, 59, 59))
+    assert grown(tight, (70, 30, 75)) == tight

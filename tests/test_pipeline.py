@@ -9,6 +9,7 @@ from segvol_gru.pipeline import (
     SURE,
     Model,
     State,
+    beyond_guess,
     canvas,
     on_cells,
     refine,
@@ -73,6 +74,46 @@ def test_a_far_click_widens_the_view_and_keeps_what_was_seen(model: Model, scan:
     assert wider.region != state.region
     assert len(wider.layers) == 2
     assert wider.layers[0] is state.layers[0]
+
+
+def test_a_click_beyond_a_guessed_side_asks_for_more_beyond_it(model: Model, scan: Scan) -> None:
+    """Inside the guess nothing changes, and beyond it the base only adds."""
+    lifted = Box((5, 5, 4), (8, 12, 11), (False, False, False))
+    first = start(model, scan, lifted)
+    click = Click((12, 8, 8), True)
+    after = beyond_guess(model, scan, first, click)
+    assert after.box == Box((5, 5, 4), (12, 12, 11), (False, False, False))
+    asked = start(model, scan, after.box)
+    assert after.region == asked.region.union(first.region)
+    change = after.logits - on_cells(first.layers, after.region, model.cells)
+    inside = torch.ones(model.cells, dtype=torch.bool)
+    for axis, n in enumerate(model.cells):
+        centre = (torch.arange(n) + 0.5) * after.region.size[axis] / n - 0.5
+        centre += after.region.lo[axis]
+        held = (centre > lifted.lo[axis] - 0.5) & (centre < lifted.hi[axis] + 0.5)
+        inside &= held.reshape([-1 if a == axis else 1 for a in range(3)])
+    assert 0 < int(inside.sum()) < inside.numel()
+    assert not change[0, 0, inside].any()
+    assert bool((change >= 0).all())
+    assert bool((change > 0).any())
+    assert refine(model, scan, first, click).box == after.box
+    assert first.box == lifted
+
+
+@pytest.mark.parametrize(
+    ("box", "click"),
+    [
+        (Box((5, 5, 4), (8, 12, 11)), Click((12, 8, 8), True)),
+        (Box((5, 5, 4), (8, 12, 11), (False, False, False)), Click((12, 8, 8), False)),
+        (Box((5, 5, 4), (8, 12, 11), (False, False, False)), Click((6, 8, 8), True)),
+    ],
+    ids=["a drawn side", "background", "inside"],
+)
+def test_other_clicks_leave_the_first_answer(
+    model: Model, scan: Scan, box: Box, click: Click
+) -> None:
+    first = start(model, scan, box)
+    assert beyond_guess(model, scan, first, click) is first
 
 
 def test_the_mask_is_the_sign_of_the_canvas(model: Model, scan: Scan) -> None:

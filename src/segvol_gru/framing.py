@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,15 @@ def around_box(box: Box, shape: Index, spacing_mm: Sequence[float]) -> Region:
     """Frame a box, loosely along the axes where its extent was guessed."""
     slack = [SLACK if tight else LOOSE for tight in box.tight]
     return Region.around(box.lo, box.hi, slack, shape, spacing_mm)
+
+
+def grown(box: Box, at: Index) -> Box:
+    """The box, its guessed sides moved out to a voxel of the object; itself if it holds it."""
+    sides = zip(box.lo, box.hi, at, box.tight, strict=True)
+    (z0, z1), (y0, y1), (x0, x1) = (
+        (lo, hi) if tight else (min(lo, a), max(hi, a)) for lo, hi, a, tight in sides
+    )
+    return replace(box, lo=(z0, y0, x0), hi=(z1, y1, x1))
 
 
 def around_click(at: Index, shape: Index, spacing_mm: Sequence[float]) -> Region:

@@ -12,6 +12,7 @@ A `State` is a value: refining returns a new one, so undo is going back to the o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -29,7 +30,14 @@ from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.correct.rules import MARGIN, obey
 from segvol_gru.errors import InputError
 from segvol_gru.experts import Experts, recognised, traits
-from segvol_gru.framing import around_box, around_click, better_view, mask_bounds, widened
+from segvol_gru.framing import (
+    around_box,
+    around_click,
+    better_view,
+    grown,
+    mask_bounds,
+    widened,
+)
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.region import Field, Region
@@ -96,7 +104,7 @@ class State:
         region: where the corrector looks.
         logits: (1, 1, *cells) float32, the sum of the layers on the region's cells.
         memory: the corrector's hidden state.
-        box: the box, if one was given.
+        box: the box, if one was given; guessed sides of it hold every positive click.
         clicks: all clicks so far.
     """
 
@@ -177,6 +185,8 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     reader = scan.reader if state.layers[0].logits.dtype == ANSWER else None
     if reader is not None:
         state = _asked_again(model, scan, reader, state, click)
+    elif scan.reader is None:
+        state = beyond_guess(model, scan, state, click)
     state = _framed(model, scan, state, click)
     clicks = (*state.clicks, click)
     prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
@@ -190,6 +200,39 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     after, memory = obey(after, prompts).cpu(), memory.cpu()
     change = Field(state.region, (after - state.logits)[0, 0])
     return State(_pile(state.layers, change), state.region, after, memory, state.box, clicks)
+
+
+def beyond_guess(model: Model, scan: Scan, state: State, click: Click) -> State:
+    """What the base finds beyond a guessed box that a positive click shows to be too small.
+
+    Inside the old guess nothing changes, and beyond it the base only adds: the click says that
+    the object goes on, not that anything known so far is wrong. Every other click changes
+    nothing, and the state itself comes back.
+
+    Args:
+        model: whose base is asked; it must not read the whole volume.
+        scan: the image.
+        state: before the click.
+        click: the click, which is not yet obeyed.
+    """
+    old = state.box
+    box = grown(old, click.at) if old is not None and click.positive else old
+    if old is None or box is None or box == old:
+        return state
+    state = replace(state, box=box)
+    around = around_box(box, scan.shape, scan.spacing_mm)
+    state = _seen(model, state, around.union(state.region))
+    found = _predict(model, scan, state.region, _prompts(state.region, model.cells, scan, box, ()))
+    change = (found.cpu() - state.logits)[0, 0].clamp(min=0)
+    low = state.region.to_cells(torch.tensor(old.lo) - 0.5, model.cells)
+    high = state.region.to_cells(torch.tensor(old.hi) + 0.5, model.cells)
+    z, y, x = (
+        slice(max(0, math.ceil(a)), max(0, math.floor(b) + 1))
+        for a, b in zip(low.tolist(), high.tolist(), strict=True)
+    )
+    change[z, y, x] = 0
+    layers = _pile(state.layers, Field(state.region, change))
+    return replace(state, layers=layers, logits=state.logits + change)
 
 
 def canvas(state: State, shape: Index) -> Field:
@@ -327,6 +370,11 @@ def _framed(model: Model, scan: Scan, state: State, click: Click) -> State:
     """The same state, seen through a region that holds the click and the whole mask."""
     mask = state.logits[0, 0] > 0
     region = widened(state.region, mask, click.at, scan.shape, scan.spacing_mm)
+    return _seen(model, state, region)
+
+
+def _seen(model: Model, state: State, region: Region) -> State:
+    """The same state, seen through another region."""
     if region == state.region:
         return state
     cells = on_cells(state.layers, region, model.cells)
