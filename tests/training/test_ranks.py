@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import write_folder
 
-from segvol_gru.training.ranks import launched
+from segvol_gru.training import ranks
+from segvol_gru.training.ranks import launched, make_fabric
 
 RECIPE = """
 stage = "{stage}"
@@ -84,3 +86,19 @@ def test_the_launcher_says_how_many_processes(
     environment: dict[str, str], wanted: tuple[int, int]
 ) -> None:
     assert launched(3, environment) == wanted
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_bfloat16_where_it_is_native(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is imitated, a step takes a hundred times as long."""
+    monkeypatch.setattr(ranks, "native_bfloat16", lambda device: native)
+    fabric = make_fabric("cpu", 1, "auto", {})
+    weight, x = torch.nn.Linear(4, 4), torch.ones(2, 4)
+    with fabric.autocast():
+        assert weight(x).dtype == (torch.bfloat16 if native else torch.float32)
+
+
+def test_what_a_recipe_asks_for_is_done_anywhere() -> None:
+    for precision, wanted in (("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)):
+        with make_fabric("cpu", 1, precision, {}).autocast():
+            assert torch.nn.Linear(4, 4)(torch.ones(2, 4)).dtype == wanted

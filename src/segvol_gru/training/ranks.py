@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+
+from segvol_gru.base.precision import native_bfloat16
 
 
 def make_fabric(
@@ -20,10 +23,14 @@ def make_fabric(
     Args:
         accelerator: "cpu", "cuda" or "auto".
         devices: processes on this machine, each with a device; torchrun and SLURM know better.
-        precision: "bf16-mixed" or "32-true".
+        precision: "bf16-mixed", "32-true", or "auto" for the first where it is native.
         environment: where torchrun and SLURM say how many processes there are.
     """
     devices, nodes = launched(devices, environment)
+    if precision == "auto":
+        cuda = accelerator != "cpu" and torch.cuda.is_available()
+        native = native_bfloat16(torch.device("cuda" if cuda else "cpu"))
+        precision = "bf16-mixed" if native else "32-true"
     several = devices * nodes > 1
     return Fabric(
         accelerator=accelerator,

@@ -53,12 +53,16 @@ class Recipe:
     """Data sets to train on; none named means all."""
     expert: str = ""
     """Train the expert of this name: only what an expert has of its own learns."""
+    keep_experts: bool = False
+    """Leave what experts share with the general networks as it is, so that those of the start
+    stay valid."""
     begin: str = ""
     """Begin with this expert of the start; with the general networks where it has none."""
     cases: int = 0
     """Most cases to train on, the first by name; 0 means all."""
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
-    """Arithmetic."""
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
+    """Arithmetic; `auto` is bfloat16 where the device has it, which elsewhere takes a hundred times
+    as long as float32."""
     base: CompactConfig = default(default_factory=CompactConfig)
     """Sizes of the base network."""
     field: FieldConfig = default(default_factory=FieldConfig)
