@@ -59,10 +59,23 @@ def test_phantoms_follow_from_seed_and_index() -> None:
     assert equal(one[4], other[4])
 
 
-@given(index=st.integers(0, 10**6))
+def test_unnamed_structures_are_regions_of_the_images() -> None:
+    """The cubes of the cases are stable regions, and more is; a share of 0 changes no example."""
+    config = replace(PLAIN, unnamed_share=1.0)
+    one, other = (Examples(make_cases(), config, 3, 10) for _ in range(2))
+    assert equal(one[4], other[4])
+    for index in range(5):
+        image, target = (one[index][key][0] for key in ("image", "target"))
+        assert float((image[target > 0.5].mean() - image[target < 0.5].mean()).abs()) > 0.5
+    with pytest.raises(InputError, match="unnamed_share"):
+        ExampleConfig(synthetic_share=0.6, unnamed_share=0.5)
+
+
+@given(index=st.integers(0, 10**6), unnamed=st.sampled_from([0.0, 1.0]))
 @settings(max_examples=25, deadline=None)
-def test_every_example_is_usable(index: int) -> None:
-    example = Examples(make_cases(), REAL, 1, 10)[index]
+def test_every_example_is_usable(index: int, unnamed: float) -> None:
+    config = replace(REAL, unnamed_share=unnamed)
+    example = Examples(make_cases(), config, 1, 10)[index]
     image, target = example["image"], example["target"]
     assert image.shape == target.shape == (1, CELLS, CELLS, CELLS)
     assert float(image.mean()) == pytest.approx(0, abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,32 @@ def test_what_is_learnt_stands_beside_what_was_known(
         assert learnt, name
         assert learnt <= set(owned(getattr(first, name)))
         assert any(not torch.equal(other[key], mine[key]) for key in learnt)
+
+
+def test_general_networks_learn_on_under_their_experts(
+    tmp_path: Path, model: Path, data: Path
+) -> None:
+    """An expert answers as before, to the last bit; without `keep_experts` it no longer fits."""
+    recipe = finetune_recipe(model, datasets=("mine",), steps=1)
+    train(recipe, data, tmp_path / "run", model, accelerator="cpu", workers=0)
+    export(tmp_path / "run", tmp_path / "out", model=model)
+    first = load_model(tmp_path / "out")
+    for keep in (True, False):
+        going_on = replace(recipe, expert="", begin="", keep_experts=keep)
+        train(going_on, data, tmp_path / f"{keep}", tmp_path / "out", accelerator="cpu", workers=0)
+        export(tmp_path / f"{keep}", tmp_path / "out")
+        if not keep:
+            with pytest.raises(InputError, match="belongs to another"):
+                load_model(tmp_path / "out")
+            continue
+        second = load_model(tmp_path / "out")
+        for name in ("base", "corrector"):
+            before, after = (getattr(m, name).state_dict() for m in (first, second))
+            learnt = {key for key in after if not torch.equal(before[key], after[key])}
+            assert learnt, name
+            assert learnt <= set(owned(getattr(first, name)))
+            mine, kept = (getattr(m.of("mine"), name).state_dict() for m in (first, second))
+            assert all(torch.equal(mine[key], kept[key]) for key in mine)
 
 
 def test_an_expert_of_another_model_is_refused(tmp_path: Path, model: Path, data: Path) -> None:

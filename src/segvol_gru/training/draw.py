@@ -71,6 +71,8 @@ class ExampleConfig:
     """Share of synthetic volumes."""
     textured: float = 0.5
     """Share of synthetic volumes through which a real image is seen."""
+    unnamed_share: float = 0.0
+    """Share of structures that nobody labelled: stable regions of the cases' images."""
     starts: tuple[float, float, float, float] = (0.66, 0.1, 0.1, 0.14)
     """Weights of: tight box, jittered box, box of one slice (competition, 2-D), no box."""
     jitter: float = 0.1
@@ -96,6 +98,11 @@ class ExampleConfig:
     those of a case (`name:label`); names that the data do not have count for nothing."""
 
     def __post_init__(self) -> None:
+        if self.synthetic_share + self.unnamed_share > 1:
+            raise InputError(
+                f"synthetic_share is {self.synthetic_share} and unnamed_share "
+                f"{self.unnamed_share}, wanted 1 at most together."
+            )
         wrong = [f"{name} = {times}" for name, times in self.emphasis.items() if not times > 0]
         if wrong:
             raise InputError(f"emphasis has {wrong[0]}, wanted more than 0.")

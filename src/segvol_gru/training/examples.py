@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from segvol_gru.data.dataset import Case, LoadedCase, group_by_dataset
 from segvol_gru.data.phantoms import draw_phantom, phantom_image
+from segvol_gru.data.stable_regions import draw_region, draw_view
 from segvol_gru.prompts import Index
 from segvol_gru.training.draw import Example, ExampleConfig, Structure, Voxels, draw_example
 
@@ -83,15 +84,33 @@ class Examples(Dataset[Example]):
 
     def _structure(self, generator: np.random.Generator) -> Structure:
         """A volume and one structure in it."""
-        if not self.groups or generator.random() < self.config.synthetic_share:
+        chance = generator.random() if self.groups else 0.0
+        if not self.groups or chance < self.config.synthetic_share:
             texture = None
             if self.groups and generator.random() < self.config.textured:
                 texture = _texture(self._case(generator).image, generator)
             return _synthetic(texture, generator)
+        if chance < self.config.synthetic_share + self.config.unnamed_share:
+            return self._unnamed(generator)
         case = self._case(generator)
         label = int(generator.choice(list(case.tasks), p=self._shares(case)))
         lo, hi, _ = case.tasks[label]
         return Structure(case.image, case.labels, label, lo, hi, case.spacing_mm)
+
+    def _unnamed(self, generator: np.random.Generator) -> Structure:
+        """A stable region of some case's image; every data set is as likely."""
+        while True:
+            group = self.groups[int(generator.integers(len(self.groups)))]
+            case = group[int(generator.integers(len(group)))]
+            view = draw_view(case.image, case.spacing_mm, generator)
+            region = draw_region(view.image, generator)
+            if region is not None:
+                (slices,) = ndimage.find_objects(region.view(np.uint8))
+                lo, hi = (s.start for s in slices), (s.stop - 1 for s in slices)
+                z0, y0, x0 = lo
+                z1, y1, x1 = hi
+                labels = region.view(np.uint8)
+                return Structure(view.image, labels, 1, (z0, y0, x0), (z1, y1, x1), view.spacing_mm)
 
     def _case(self, generator: np.random.Generator) -> TrainingCase:
         group = self.groups[int(generator.choice(len(self.groups), p=self.group_share))]

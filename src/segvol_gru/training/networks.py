@@ -45,7 +45,7 @@ def program(recipe: Recipe, start: str | Path | None) -> Program:
         fill(model, start, recipe.begin)
     elif recipe.stage == "corrector":
         raise InputError("a corrector learns on a trained base; give --from a run or a model.")
-    if recipe.expert:
+    if recipe.expert or recipe.keep_experts:
         _leave_what_is_shared(model)
     nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return model
