@@ -80,7 +80,7 @@ class Clicker:
         self.clicks = (*self.clicks, newest)
         field = self.views.segment(BOX, self.clicks)
         state = start_from_logits(self.model, self.scan, field)
-        canvas(refine(self.model, self.scan, state, newest), self.scan.shape)
+        canvas(refine(self.model, self.scan, state, newest), self.scan)
 
 
 def main() -> None:

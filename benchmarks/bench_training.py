@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,6 +36,7 @@ from segvol_gru.training.draw import ExampleConfig
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.loop import fit
 from segvol_gru.training.memory import keep_memory
+from segvol_gru.training.ranks import make_fabric
 from segvol_gru.training.recipe import read_recipe
 from segvol_gru.training.rounds import Rounds, RoundsConfig
 from segvol_gru.training.watch import Row
@@ -144,7 +144,7 @@ def main() -> None:
     data = Examples(make_cases(), config.examples, config.seed, steps * BATCH)
     drawn = example_ms(data)
     stored = example_ms(Examples(packed(make_cases()), config.examples, config.seed, steps))
-    fabric = Fabric(accelerator=asked.device, devices=1, precision="bf16-mixed")
+    fabric = make_fabric(asked.device, 1, recipe.precision)
     times = Times()
     with tempfile.TemporaryDirectory() as out:
         fit(model, data, config, Path(out), fabric, workers=asked.workers, watchers=(times,))

@@ -28,6 +28,7 @@ from segvol_gru.base.precision import autocast
 from segvol_gru.correct import Corrector
 from segvol_gru.correct.reprompt import Reprompt
 from segvol_gru.correct.rules import MARGIN, obey
+from segvol_gru.detail import detail, finer
 from segvol_gru.errors import InputError
 from segvol_gru.experts import Experts, recognised, traits
 from segvol_gru.framing import (
@@ -235,20 +236,20 @@ def beyond_guess(model: Model, scan: Scan, state: State, click: Click) -> State:
     return replace(state, layers=layers, logits=state.logits + change)
 
 
-def canvas(state: State, shape: Index) -> Field:
+def canvas(state: State, scan: Scan) -> Field:
     """The logits of every voxel that some layer covers, cut to the volume."""
-    window = _covered(state, shape)
+    window = _covered(state, scan.shape)
     logits = torch.empty(window.size)
-    for z, plane in enumerate(_planes(state, window)):
+    for z, plane in enumerate(_planes(state, scan, window)):
         logits[z] = plane
     return Field(window, logits)
 
 
-def segmented(state: State, shape: Index) -> Field:
-    """The mask, bool, on the same window: `canvas(state, shape).logits > 0` in half the time."""
-    window = _covered(state, shape)
+def segmented(state: State, scan: Scan) -> Field:
+    """The mask, bool, on the same window: `canvas(state, scan).logits > 0` in half the time."""
+    window = _covered(state, scan.shape)
     mask = torch.empty(window.size, dtype=torch.bool)
-    for z, plane in enumerate(_planes(state, window)):
+    for z, plane in enumerate(_planes(state, scan, window)):
         torch.gt(plane, 0, out=mask[z])
     return Field(window, mask)
 
@@ -266,12 +267,12 @@ def _covered(state: State, shape: Index) -> Region:
     return reduce(Region.union, (layer.region for layer in state.layers)).inside(shape)
 
 
-def _planes(state: State, window: Region) -> Iterator[Tensor]:
+def _planes(state: State, scan: Scan, window: Region) -> Iterator[Tensor]:
     """The canvas, one float32 (H, W) plane after the other."""
-    layers = [
-        (layer.region.slices(window.lo), layer.planes(layer.region)) for layer in state.layers
-    ]
-    (first, bottom), *rest = layers
+    parts = [(layer.region, layer.planes(layer.region)) for layer in state.layers]
+    if finer(state.region, state.logits):
+        parts.append((state.region, detail(scan, state.region, _said_on_cells(state))))
+    (first, bottom), *rest = ((region.slices(window.lo), planes) for region, planes in parts)
     covers = state.layers[0].region == window
     for depth in range(window.size[0]):
         plane = next(bottom) if covers else torch.full(window.size[1:], OUTSIDE)
@@ -285,6 +286,15 @@ def _planes(state: State, window: Region) -> Iterator[Tensor]:
             if at_z == depth and bool(plane[at_y, at_x] > 0) != click.positive:
                 plane[at_y, at_x] = MARGIN if click.positive else -MARGIN
         yield plane
+
+
+def _said_on_cells(state: State) -> Tensor:
+    """The logits less those that are known for every voxel, (1, 1, *cells)."""
+    bottom, cells = state.layers[0], state.logits.shape[2:]
+    if bottom.logits.shape == cells:
+        return state.logits
+    d, h, w = cells
+    return state.logits - bottom.onto(state.region, (d, h, w), OUTSIDE)
 
 
 def _state(

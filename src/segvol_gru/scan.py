@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,14 @@ class Reader(Protocol):
         ...
 
 
+class View(NamedTuple):
+    """The image of a region on cells, and how intensities became its values."""
+
+    image: Tensor  # (1, 1, *cells) float32
+    mean: Tensor  # () float32, of windowed intensities in 0..1
+    deviation: Tensor  # () float32
+
+
 @dataclass(slots=True)
 class Scan:
     """The image of a session. Nothing full-size is ever converted or copied here.
@@ -48,7 +56,7 @@ class Scan:
     clip: tuple[float, float]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     reader: Reader | None = field(default=None, repr=False)
-    _views: dict[Region, Tensor] = field(default_factory=dict, repr=False)
+    _views: dict[Region, View] = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> Index:
@@ -63,12 +71,33 @@ class Scan:
             region: inside the volume.
             cells: cells along (D, H, W).
         """
+        return self._view(region, cells).image
+
+    def plane(self, region: Region, cells: Index, depth: int) -> Tensor:
+        """One plane of a region's voxels as `look` would show them: (H, W) float32 on the CPU.
+
+        Args:
+            region: inside the volume.
+            cells: of the view, whose mean is 0 and whose deviation is 1.
+            depth: which plane of the region.
+        """
+        view, (z, y, x) = self._view(region, cells), region.slices()
+        shown = self._windowed((slice(z.start + depth, z.start + depth + 1), y, x))[0]
+        return shown.sub_(view.mean).div_(view.deviation)
+
+    def _view(self, region: Region, cells: Index) -> View:
+        """A view, remembered or made."""
         if region not in self._views:
-            crop = np.asarray(self.array[region.slices()], dtype=np.float32)
-            image = to_cells(torch.from_numpy(crop.clip(*self.clip)), cells)
-            image = (image - self.clip[0]) / max(self.clip[1] - self.clip[0], 1e-6)
-            image = (image - image.mean()) / image.std().clamp(min=1e-3)
+            image = to_cells(self._windowed(region.slices()), cells)
+            mean, deviation = image.mean(), image.std().clamp(min=1e-3)
+            image = (image - mean) / deviation
             while len(self._views) >= KEPT_VIEWS:
                 self._views.pop(next(iter(self._views)))
-            self._views[region] = image[None, None].to(self.device)
+            self._views[region] = View(image[None, None].to(self.device), mean, deviation)
         return self._views[region]
+
+    def _windowed(self, part: tuple[slice, slice, slice]) -> Tensor:
+        """A part of the image, clipped, the window's ends at 0 and 1; in memory of its own."""
+        crop = np.asarray(self.array[part], dtype=np.float32)
+        shown = torch.from_numpy(crop.clip(*self.clip))
+        return shown.sub_(self.clip[0]).div_(max(self.clip[1] - self.clip[0], 1e-6))

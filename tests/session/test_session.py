@@ -30,7 +30,7 @@ def test_the_session_does_what_the_pipeline_does(
     scan = Scan(volume.array, volume.spacing_mm, window)
     state = start(model, scan, Box(LO, HI))
     state = refine(model, scan, state, Click((6, 9, 8), True))
-    whole = canvas(state, volume.shape)
+    whole = canvas(state, scan)
     session.box(LO, HI)
     mask = session.click((6, 9, 8))
     assert mask.dtype == np.bool_
@@ -235,7 +235,7 @@ def test_showing_a_state_does_not_change_it(model: Model) -> None:
     assert layer.region.size == layer.logits.shape == (16, 16, 16)
     kept = layer.logits.clone()
     with torch.inference_mode():
-        canvas(state, (16, 16, 16)).logits.add_(1)
+        canvas(state, scan).logits.add_(1)
     assert torch.equal(layer.logits, kept)
 
 

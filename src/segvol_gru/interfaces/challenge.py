@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from segvol_gru.data.challenge import ChallengeCase, read_challenge, write_challenge_segs
 from segvol_gru.errors import InputError
-from segvol_gru.pipeline import Model, canvas
+from segvol_gru.pipeline import Model
 from segvol_gru.prompts import Box, Click
 from segvol_gru.region import Field
 from segvol_gru.session.engine import Engine, make_engine
@@ -139,18 +139,18 @@ def replay(engine: Engine, k: int, boxes: Sequence[Box], clicks: Rounds) -> Fiel
         rivals += [c for j, c in enumerate(given) if j != k and c is not None and c.positive]
         if step is not None:
             step = _yielded(engine, step, rivals)
-    return None if step is None else canvas(step.state, engine.volume.shape)
+    return None if step is None else engine.canvas(step)
 
 
 def _yielded(engine: Engine, step: Step, rivals: Sequence[Click]) -> Step:
     """Give up the places that other classes have claimed, where the mask holds them."""
     if not rivals:
         return step
-    mask = canvas(step.state, engine.volume.shape)
+    mask = engine.canvas(step)
     for rival in rivals:
         inside = tuple(a - o for a, o in zip(rival.at, mask.region.lo, strict=True))
         held = all(0 <= a < n for a, n in zip(inside, mask.region.size, strict=True))
         if held and bool(mask.logits[inside] > 0):
             step = engine.click(step, Click(rival.at, positive=False))
-            mask = canvas(step.state, engine.volume.shape)
+            mask = engine.canvas(step)
     return step

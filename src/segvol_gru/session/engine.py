@@ -22,6 +22,7 @@ from segvol_gru.pipeline import (
     SURE,
     Model,
     State,
+    canvas,
     on_cells,
     refine,
     segmented,
@@ -100,11 +101,12 @@ class Engine:
         region = around_click(click.at, shape, spacing_mm)
         z, y, x = (n - 1 for n in region.hi)
         clip = self._clip(Box(region.lo, (z, y, x)))
-        state = start_from_click(self.model, self._scan(clip), click)
+        scan = self._scan(clip)
+        state = start_from_click(self.model, scan, click)
         if click.positive:
             for old in earlier:
-                if old != click and _in_mask(segmented(state, shape), old):
-                    state = refine(self.model, self._scan(clip), state, old)
+                if old != click and _in_mask(segmented(state, scan), old):
+                    state = refine(self.model, scan, state, old)
         return self._step(state, clip)
 
     def click(self, before: Step, click: Click) -> Step:
@@ -113,6 +115,14 @@ class Engine:
         if before.digest != self.model.digest:
             state = self._adopted(state)
         return self._step(refine(self.model, self._scan(before.clip), state, click), before.clip)
+
+    def canvas(self, step: Step) -> Field:
+        """The logits of every voxel that a step knows something of."""
+        return canvas(step.state, self._scan(step.clip))
+
+    def mask_of(self, step: Step) -> Field:
+        """The mask of a step, bool, on the same voxels."""
+        return segmented(step.state, self._scan(step.clip))
 
     def _adopted(self, state: State) -> State:
         """The state of another model as one of ours: its mask stays, its memory says nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ from numpy.typing import NDArray
 
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
+from segvol_gru.region import Field
 from segvol_gru.session.ledger import Ledger
 from segvol_gru.session.log import Add, Event, Move, Prompt, Prompted, Remove, Rename, Select, Track
+from segvol_gru.session.snapshot import Snapshot
 from segvol_gru.session.views import label_map
 
 BoolArray = NDArray[np.bool_]
 
 
-class Objects:
+class Objects(ABC):
     """What was said about every object, and going back and forth in it.
 
     Args:
@@ -28,6 +31,10 @@ class Objects:
     def __init__(self, ledger: Ledger, shape: Index) -> None:
         self._ledger = ledger
         self._shape = shape
+
+    @abstractmethod
+    def _canvas(self, result: Snapshot) -> Field:
+        """The logits of a state at rest, on its window."""
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -76,7 +83,8 @@ class Objects:
 
         Where masks overlap, the object with the highest logit has the voxel.
         """
-        return label_map(self._ledger.scene.tracks, self._ledger.blobs, self._shape)
+        scene, blobs = self._ledger.scene, self._ledger.blobs
+        return label_map(scene.tracks, blobs, self._shape, self._canvas)
 
     def add_object(self, name: str) -> None:
         """Add an object and select it.

@@ -25,8 +25,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from segvol_gru.base.zoom import Watch
 from segvol_gru.errors import InputError
-from segvol_gru.pipeline import Model, segmented
+from segvol_gru.pipeline import Model
 from segvol_gru.prompts import Box, Click, Index
+from segvol_gru.region import Field
 from segvol_gru.session.asked import (
     Frame,
     Point,
@@ -45,7 +46,6 @@ from segvol_gru.session.records import Header
 from segvol_gru.session.snapshot import Snapshot, Step, freeze, thaw
 from segvol_gru.session.store import read_session, write_session
 from segvol_gru.session.suggest import most_doubtful
-from segvol_gru.session.views import probability
 from segvol_gru.volume import Volume
 
 StrPath = str | PathLike[str]
@@ -260,7 +260,7 @@ class Session(Objects):
             InputError: the model was given no text, or nothing is found.
         """
         step = self._engine.text()
-        voxels = int(segmented(step.state, self.volume.shape).logits.sum())
+        voxels = int(self._engine.mask_of(step).logits.sum())
         return self._take(Seed(voxels), step)
 
     def prompt(self, prompt: Box | Click) -> BoolArray:
@@ -311,8 +311,11 @@ class Session(Objects):
     def probability(self) -> NDArray[np.float32]:
         """The current object, (D, H, W) float32 in [0, 1]; 0 where nobody looked."""
         result = self._current.result
-        state = None if result is None else self._step_at(result).state
-        return probability(state, self.volume.shape)
+        p_prob = np.zeros(self.volume.shape, dtype=np.float32)
+        if result is not None:
+            whole = self._engine.canvas(self._step_at(result))
+            p_prob[whole.region.slices()] = whole.logits.sigmoid().numpy()
+        return p_prob
 
     def suggest(self) -> Index | None:
         """Where to look next: voxel index (z, y, x) amid the widest band of doubt.
@@ -324,6 +327,10 @@ class Session(Objects):
 
     # How ----------------------------------------------------------------------------------
 
+    def _canvas(self, result: Snapshot) -> Field:
+        """See `Objects`."""
+        return self._engine.canvas(thaw(result, self._ledger.blobs))
+
     def _step_at(self, result: Snapshot) -> Step:
         """The state of a snapshot, from memory if it is the last one asked for."""
         if self._live is None or self._live[0] is not result:
@@ -332,7 +339,7 @@ class Session(Objects):
 
     def _take(self, prompt: Prompt, step: Step) -> BoolArray:
         """Write a step down and show its mask."""
-        shown = segmented(step.state, self.volume.shape)
+        shown = self._engine.mask_of(step)
         known = {}
         if self._live is not None:
             stored, before = self._live

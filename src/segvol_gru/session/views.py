@@ -1,36 +1,30 @@
-"""What a session shows: arrays in the volume's frame, made anew from states at every call."""
+"""All objects of a session in one array, made anew at every call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segvol_gru.pipeline import State, canvas
 from segvol_gru.prompts import Index
+from segvol_gru.region import Field
 from segvol_gru.session.blobs import Blobs
 from segvol_gru.session.log import Track
-from segvol_gru.session.snapshot import thaw
+from segvol_gru.session.snapshot import Snapshot
 
 
-def probability(state: State | None, shape: Index) -> NDArray[np.float32]:
-    """(D, H, W) float32 in [0, 1]; 0 where nobody looked, and everywhere without a state."""
-    p_prob = np.zeros(shape, dtype=np.float32)
-    if state is not None:
-        whole = canvas(state, shape)
-        p_prob[whole.region.slices()] = whole.logits.sigmoid().numpy()
-    return p_prob
-
-
-def label_map(tracks: Iterable[Track], blobs: Blobs, shape: Index) -> NDArray[Any]:
+def label_map(
+    tracks: Iterable[Track], blobs: Blobs, shape: Index, canvas: Callable[[Snapshot], Field]
+) -> NDArray[Any]:
     """All objects in one array.
 
     Args:
         tracks: the objects.
         blobs: holds their states.
         shape: (D, H, W) of the volume.
+        canvas: the logits of an object, on its window.
 
     Returns:
         (D, H, W) uint8, or uint16 with labels beyond 255: 0 for background, elsewhere the label
@@ -46,7 +40,7 @@ def label_map(tracks: Iterable[Track], blobs: Blobs, shape: Index) -> NDArray[An
         if result is None or not result.voxels:
             continue
         at = result.window.slices()
-        logits = canvas(thaw(result, blobs).state, shape).logits.numpy()
+        logits = canvas(result).logits.numpy()
         mask = result.mask_crop(blobs)
         wins = mask & ((logits > best[at]) | (labels[at] == 0))
         best[at][wins] = logits[wins]
