@@ -26,9 +26,10 @@ from segvol_gru.base.segvol import SegVolConfig, describe, random_segvol
 from segvol_gru.base.views import Views
 from segvol_gru.base.vit import ImageEncoder, SelfAttention
 from segvol_gru.correct.field import FieldCorrector
-from segvol_gru.pipeline import Model, canvas, refine, start_from_logits
+from segvol_gru.pipeline import Model, refine, start_from_logits
 from segvol_gru.prompts import Box, Click
 from segvol_gru.scan import Scan
+from segvol_gru.state import canvas
 
 SHAPE = (64, 320, 320)
 BOX = Box((20, 120, 120), (40, 200, 210))

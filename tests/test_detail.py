@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from segvol_gru.correct.rules import MARGIN
 from segvol_gru.detail import EPS, detail, finer, slopes
-from segvol_gru.pipeline import MARGIN, SURE, Model, State, canvas, start_from_logits
+from segvol_gru.pipeline import Model, start_from_logits
 from segvol_gru.prompts import Click
 from segvol_gru.region import Field, Region
 from segvol_gru.scan import Scan
+from segvol_gru.state import SURE, State, canvas
 
 SIDE, CELLS, AT = 32, 16, 13
 WHOLE = Region((0, 0, 0), (SIDE, SIDE, SIDE))

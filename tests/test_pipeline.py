@@ -5,15 +5,9 @@ import pytest
 import torch
 
 from segvol_gru.pipeline import (
-    OUTSIDE,
-    SURE,
     Model,
-    State,
     beyond_guess,
-    canvas,
-    on_cells,
     refine,
-    segmented,
     start,
     start_from_click,
     start_from_logits,
@@ -21,6 +15,7 @@ from segvol_gru.pipeline import (
 from segvol_gru.prompts import Box, Click
 from segvol_gru.region import Field, Region, to_cells
 from segvol_gru.scan import Scan
+from segvol_gru.state import OUTSIDE, SURE, State, canvas, on_cells, segmented
 
 BOX = Box((3, 5, 4), (8, 12, 11))
 

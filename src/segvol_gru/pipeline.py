@@ -13,22 +13,21 @@ A `State` is a value: refining returns a new one, so undo is going back to the o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segvol_gru.adopted import blocks, decided, is_coarse
 from segvol_gru.base.compact import CompactBase
 from segvol_gru.base.large import LargeBase
 from segvol_gru.base.precision import autocast
 from segvol_gru.correct import Corrector
 from segvol_gru.correct.reprompt import Reprompt
-from segvol_gru.correct.rules import MARGIN, obey
-from segvol_gru.detail import detail, finer
+from segvol_gru.correct.rules import obey
 from segvol_gru.errors import InputError
 from segvol_gru.experts import Experts, recognised, traits
 from segvol_gru.framing import (
@@ -43,10 +42,8 @@ from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.region import Field, Region
 from segvol_gru.scan import Reader, Scan
+from segvol_gru.state import ANSWER, OUTSIDE, TAKEN, State, on_cells
 
-OUTSIDE = -8.0  # logit of a voxel that no field covers
-SURE = 4.0  # logit given to the voxels of another tool's mask
-ANSWER = torch.float16  # a reader's own logits, and nothing else, are kept in this type
 HALF_MOST = 6e4  # largest logit that it is given; beyond lies infinity
 SEARCH_STEPS = 5  # regions tried for a click without a box
 
@@ -92,29 +89,6 @@ class Model:
         if isinstance(corrector, Reprompt):
             corrector = Reprompt(base)
         return replace(self, base=base, corrector=corrector, expert=expert)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything that is known after some prompts. It lives on the CPU, wherever networks run.
-
-    Attributes:
-        layers: what the mask is made of. The first field holds logits: of its cells, of every
-            voxel for a mask from elsewhere, of every voxel in 16 bits for a reader's answer.
-            Each later one is a residual added to those below it.
-        region: where the corrector looks.
-        logits: (1, 1, *cells) float32, the sum of the layers on the region's cells.
-        memory: the corrector's hidden state.
-        box: the box, if one was given; guessed sides of it hold every positive click.
-        clicks: all clicks so far.
-    """
-
-    layers: tuple[Field, ...]
-    region: Region
-    logits: Tensor
-    memory: Tensor
-    box: Box | None
-    clicks: tuple[Click, ...]
 
 
 def start(model: Model, scan: Scan, box: Box) -> State:
@@ -187,7 +161,7 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     if reader is not None:
         state = _asked_again(model, scan, reader, state, click)
     elif scan.reader is None:
-        state = beyond_guess(model, scan, state, click)
+        state = beyond_guess(model, scan, second_opinion(model, scan, state), click)
     state = _framed(model, scan, state, click)
     clicks = (*state.clicks, click)
     prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
@@ -201,6 +175,32 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     after, memory = obey(after, prompts).cpu(), memory.cpu()
     change = Field(state.region, (after - state.logits)[0, 0])
     return State(_pile(state.layers, change), state.region, after, memory, state.box, clicks)
+
+
+def second_opinion(model: Model, scan: Scan, state: State) -> State:
+    """What the base makes of another tool's mask that comes in blocks, before its first click.
+
+    Any other state comes back as it is, and so does a mask as fine as the voxels.
+
+    Args:
+        model: whose base is asked; it must not read the whole volume.
+        scan: the image.
+        state: before the click.
+    """
+    bottom, *rest = state.layers
+    if rest or state.clicks or bottom.logits.dtype != TAKEN:
+        return state
+    mask = bottom.logits > 0
+    size, bounds = blocks(mask), mask_bounds(mask, bottom.region)
+    if bounds is None or not is_coarse(size):
+        return state
+    (z0, y0, x0), (z1, y1, x1) = bounds
+    box = Box((z0, y0, x0), (z1, y1, x1))
+    prompts = _prompts(state.region, model.cells, scan, box, ())
+    opinion = _predict(model, scan, state.region, prompts).cpu()
+    logits = decided(state.logits, opinion, state.region, size)
+    change = Field(state.region, (logits - state.logits)[0, 0])
+    return replace(state, layers=_pile(state.layers, change), logits=logits)
 
 
 def beyond_guess(model: Model, scan: Scan, state: State, click: Click) -> State:
@@ -234,67 +234,6 @@ def beyond_guess(model: Model, scan: Scan, state: State, click: Click) -> State:
     change[z, y, x] = 0
     layers = _pile(state.layers, Field(state.region, change))
     return replace(state, layers=layers, logits=state.logits + change)
-
-
-def canvas(state: State, scan: Scan) -> Field:
-    """The logits of every voxel that some layer covers, cut to the volume."""
-    window = _covered(state, scan.shape)
-    logits = torch.empty(window.size)
-    for z, plane in enumerate(_planes(state, scan, window)):
-        logits[z] = plane
-    return Field(window, logits)
-
-
-def segmented(state: State, scan: Scan) -> Field:
-    """The mask, bool, on the same window: `canvas(state, scan).logits > 0` in half the time."""
-    window = _covered(state, scan.shape)
-    mask = torch.empty(window.size, dtype=torch.bool)
-    for z, plane in enumerate(_planes(state, scan, window)):
-        torch.gt(plane, 0, out=mask[z])
-    return Field(window, mask)
-
-
-def on_cells(layers: tuple[Field, ...], region: Region, cells: Index) -> Tensor:
-    """What a canvas of these layers is on the cells of a region, (1, 1, *cells) float32."""
-    total = layers[0].onto(region, cells, OUTSIDE)
-    for layer in layers[1:]:
-        total += layer.onto(region, cells)
-    return total[None, None]
-
-
-def _covered(state: State, shape: Index) -> Region:
-    """The part of the volume that some layer covers."""
-    return reduce(Region.union, (layer.region for layer in state.layers)).inside(shape)
-
-
-def _planes(state: State, scan: Scan, window: Region) -> Iterator[Tensor]:
-    """The canvas, one float32 (H, W) plane after the other."""
-    parts = [(layer.region, layer.planes(layer.region)) for layer in state.layers]
-    if finer(state.region, state.logits):
-        parts.append((state.region, detail(scan, state.region, _said_on_cells(state))))
-    (first, bottom), *rest = ((region.slices(window.lo), planes) for region, planes in parts)
-    covers = state.layers[0].region == window
-    for depth in range(window.size[0]):
-        plane = next(bottom) if covers else torch.full(window.size[1:], OUTSIDE)
-        if not covers and first[0].start <= depth < first[0].stop:
-            plane[first[1:]] = next(bottom)
-        for (z, y, x), planes in rest:
-            if z.start <= depth < z.stop:
-                plane[y, x].add_(next(planes))
-        for click in state.clicks:  # cells coarser than voxels may have smoothed it away
-            at_z, at_y, at_x = (a - o for a, o in zip(click.at, window.lo, strict=True))
-            if at_z == depth and bool(plane[at_y, at_x] > 0) != click.positive:
-                plane[at_y, at_x] = MARGIN if click.positive else -MARGIN
-        yield plane
-
-
-def _said_on_cells(state: State) -> Tensor:
-    """The logits less those that are known for every voxel, (1, 1, *cells)."""
-    bottom, cells = state.layers[0], state.logits.shape[2:]
-    if bottom.logits.shape == cells:
-        return state.logits
-    d, h, w = cells
-    return state.logits - bottom.onto(state.region, (d, h, w), OUTSIDE)
 
 
 def _state(

@@ -23,10 +23,11 @@ from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperConfig, PaperCorrector
 from segvol_gru.data.preprocess import foreground_crop
 from segvol_gru.errors import InputError
-from segvol_gru.pipeline import ANSWER, Model
+from segvol_gru.pipeline import Model
 from segvol_gru.pretrained import load_model, save_network
 from segvol_gru.prompts import Box, Click
 from segvol_gru.session.session import Session
+from segvol_gru.state import ANSWER
 from segvol_gru.volume import Volume
 
 LO, HI = (4, 18, 25), (15, 50, 70)

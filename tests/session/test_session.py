@@ -8,11 +8,12 @@ import torch
 from tiny import SHAPE, tiny_model, tiny_volume
 
 from segvol_gru.errors import InputError
-from segvol_gru.pipeline import Model, State, canvas, refine, start
+from segvol_gru.pipeline import Model, refine, start
 from segvol_gru.prompts import Box, Click
 from segvol_gru.scan import Scan
 from segvol_gru.session.session import Session
 from segvol_gru.session.snapshot import thaw
+from segvol_gru.state import State, canvas
 from segvol_gru.volume import Volume
 
 LO, HI = (3, 4, 4), (8, 13, 12)

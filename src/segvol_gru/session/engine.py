@@ -18,14 +18,8 @@ from segvol_gru.data.preprocess import CT_WINDOWS, Window, window_for
 from segvol_gru.errors import InputError
 from segvol_gru.framing import around_box, around_click
 from segvol_gru.pipeline import (
-    ANSWER,
-    SURE,
     Model,
-    State,
-    canvas,
-    on_cells,
     refine,
-    segmented,
     start,
     start_from_click,
     start_from_logits,
@@ -37,6 +31,7 @@ from segvol_gru.region import Field
 from segvol_gru.scan import Scan
 from segvol_gru.session.records import Header
 from segvol_gru.session.snapshot import Clip, Step
+from segvol_gru.state import ANSWER, SURE, TAKEN, State, canvas, on_cells, segmented
 from segvol_gru.volume import Volume
 
 WindowChoice = str | tuple[float, float] | Window
@@ -84,7 +79,7 @@ class Engine:
         clip = self._clip(box)
         region = around_box(box, self.volume.shape, self.volume.spacing_mm)
         inside = torch.from_numpy(mask[region.slices()])
-        logits = torch.full(region.size, -int(SURE), dtype=torch.int8)
+        logits = torch.full(region.size, -int(SURE), dtype=TAKEN)
         logits[inside] = int(SURE)
         return self._step(
             start_from_logits(self.model, self._scan(clip), Field(region, logits)), clip

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segvol_gru.errors import InputError
-from segvol_gru.pipeline import SURE, State
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.region import Field, Region
 from segvol_gru.session.blobs import Blobs
+from segvol_gru.state import SURE, State
 
 Kind = Literal["float32", "float16", "bfloat16", "bits", "sure"]
 KINDS: dict[torch.dtype, Kind] = {

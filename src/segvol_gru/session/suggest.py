@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from segvol_gru.correct.sampling import TAU
-from segvol_gru.pipeline import State
 from segvol_gru.prompts import Index
+from segvol_gru.state import State
 
 BAND_CELLS = 5  # doubt is averaged over a cube of this side: thin borders are doubtful everywhere
 APART_CELLS = 4.0  # no suggestion nearer to a click than this: that place was asked already
