@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Tool = TypeVar("Tool")
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 Watch = Callable[[int, int], None]  # pieces done, pieces in all
+THREADS = "OMP_NUM_THREADS"
 
 
 def spread(
@@ -35,12 +38,29 @@ def spread(
         return
     # Forking after torch has made threads can hang, so workers start afresh.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_Worker.begin, initargs=(make, do)
-    ) as pool:
+    )
+    with cores_shared(workers), pool:
         jobs: list[Future[list[Result]]] = [pool.submit(_Worker.run, piece) for piece in work]
         for job in as_completed(jobs):
             yield from job.result()
+
+
+@contextmanager
+def cores_shared(workers: int) -> Iterator[None]:
+    """Processes begun meanwhile share the cores; whoever set `OMP_NUM_THREADS` knows better.
+
+    Where each takes all of them, their threads wait for one another: ten times as long on 2 cores.
+    """
+    if THREADS in os.environ:
+        yield
+        return
+    os.environ[THREADS] = str(max(1, (os.cpu_count() or 1) // workers))
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
 
 
 def watched(results: Iterator[Result], count: int, watch: Watch | None) -> Iterator[Result]:
