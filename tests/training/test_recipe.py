@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model, read_card
 from segvol_gru.training.cases import chosen_cases, facts
-from segvol_gru.training.export import export
+from segvol_gru.training.export import export, model_card
 from segvol_gru.training.networks import averaged
 from segvol_gru.training.recipe import Recipe, read_recipe, shipped
 from segvol_gru.training.run import train
@@ -173,6 +174,15 @@ def test_the_card_names_data_and_figures(tmp_path: Path, data: Path) -> None:
     assert "0.500, 0.600, 0.700, 0.700, 0.800, -" in card
     assert "harmful clicks 12.5 %" in card
     assert "research" not in card.split("## Recipe")[0]
+
+
+def test_the_card_says_that_nobody_labelled_some_structures() -> None:
+    plain = Recipe(stage="base")
+    some = replace(plain.loop.examples, unnamed_share=0.25)
+    wider = replace(plain, loop=replace(plain.loop, examples=some))
+    plain_card, card = (model_card("x", r, {}, {}, "abc", "none") for r in (plain, wider))
+    assert "Structures without a label: 25 %." in card
+    assert "without a label" not in plain_card
 
 
 def test_a_run_goes_on_only_under_its_recipe(tmp_path: Path) -> None:

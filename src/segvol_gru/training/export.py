@@ -193,7 +193,9 @@ def model_card(
         commit: the commit that trained it.
         licence: of the weights.
     """
-    synthetic = 0.0 if recipe.stage == "segvol" else recipe.loop.examples.synthetic_share
+    examples, drawn = recipe.loop.examples, recipe.stage != "segvol"
+    synthetic = examples.synthetic_share if drawn else 0.0
+    unnamed = examples.unnamed_share if drawn else 0.0
     length = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.loop.steps} steps"
     lines = [
         f"# segvol-gru: {part}",
@@ -206,6 +208,7 @@ def model_card(
         "## Data",
         "",
         f"Synthetic volumes: {100 * synthetic:.0f} % of the examples.",
+        *([f"Structures without a label: {100 * unnamed:.0f} %."] if unnamed else []),
         *_data_lines(data),
         "",
         "## Figures",
