@@ -7,6 +7,7 @@ import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,6 +17,17 @@ from segvol_gru.errors import InputError
 
 MIN_TASK_VOXELS = 50  # smaller structures are not a task
 MAX_INSTANCES = 12  # tasks of a case whose labels are object numbers
+
+
+class Voxels(Protocol):
+    """A (D, H, W) array in memory or in a file; a part of it is read by slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(D, H, W)."""
+
+    def __getitem__(self, part: tuple[slice, slice, slice], /) -> NDArray[Any]:
+        """Read a part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ al. 2025, arXiv 2503.08373, section 3.4 (pseudo-labels that widen what an intera
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from segvol_gru.data.dataset import Voxels
 
 Mask = NDArray[np.bool_]
 FloatField = NDArray[np.float32]
@@ -33,17 +35,6 @@ SMOOTHED, FILLED, ROUNDED = (0.3, 1.5), 0.5, 0.5  # deviation of the blur in cel
 STRUCTURE = ndimage.generate_binary_structure(3, 1)
 
 
-class Sliceable(Protocol):
-    """A (D, H, W) array in memory or in a file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(D, H, W)."""
-
-    def __getitem__(self, part: tuple[slice, slice, slice], /) -> NDArray[np.uint8]:
-        """Read a part."""
-
-
 class View(NamedTuple):
     """A part of an image, in cells of one or more voxels.
 
@@ -56,7 +47,7 @@ class View(NamedTuple):
     spacing_mm: Spacing
 
 
-def draw_view(image: Sliceable, spacing_mm: Spacing, generator: np.random.Generator) -> View:
+def draw_view(image: Voxels, spacing_mm: Spacing, generator: np.random.Generator) -> View:
     """Look at a random part of an image, near or from afar.
 
     Args:

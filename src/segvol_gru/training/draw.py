@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -12,21 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segvol_gru.data.dataset import Voxels
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
 from segvol_gru.region import Region
 from segvol_gru.simulate import next_click, random_error_click
-
-
-class Voxels(Protocol):
-    """A (D, H, W) array in memory or in a file; a part of it is read by slices."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(D, H, W)."""
-
-    def __getitem__(self, part: tuple[slice, slice, slice], /) -> NDArray[Any]:
-        """Read a part."""
 
 
 class Structure(NamedTuple):

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.data import Dataset
 
-from segvol_gru.data.dataset import Case, LoadedCase, group_by_dataset
+from segvol_gru.data.dataset import Case, LoadedCase, Voxels, group_by_dataset
 from segvol_gru.data.phantoms import draw_phantom, phantom_image
 from segvol_gru.data.stable_regions import draw_region, draw_view
 from segvol_gru.prompts import Index
-from segvol_gru.training.draw import Example, ExampleConfig, Structure, Voxels, draw_example
+from segvol_gru.training.draw import Example, ExampleConfig, Structure, draw_example
 
 PHANTOM_SHAPE = (72, 72, 72)
 HARDNESS = 0.7  # power of the share of its box by which a structure is drawn more often
