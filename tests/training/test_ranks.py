@@ -90,7 +90,7 @@ def test_the_launcher_says_how_many_processes(
 
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_is_bfloat16_where_it_is_native(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is imitated, a step takes a hundred times as long."""
+    """Where it is imitated, a step takes many times as long as in float32."""
     monkeypatch.setattr(ranks, "native_bfloat16", lambda device: native)
     fabric = make_fabric("cpu", 1, "auto", {})
     weight, x = torch.nn.Linear(4, 4), torch.ones(2, 4)

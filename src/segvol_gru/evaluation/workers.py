@@ -51,7 +51,7 @@ def spread(
 def cores_shared(workers: int) -> Iterator[None]:
     """Processes begun meanwhile share the cores; whoever set `OMP_NUM_THREADS` knows better.
 
-    Where each takes all of them, their threads wait for one another: ten times as long on 2 cores.
+    Where each takes all of them, their threads wait for one another: six times as long on 2 cores.
     """
     if THREADS in os.environ:
         yield

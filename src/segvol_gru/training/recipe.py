@@ -61,8 +61,8 @@ class Recipe:
     cases: int = 0
     """Most cases to train on, the first by name; 0 means all."""
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
-    """Arithmetic; `auto` is bfloat16 where the device has it, which elsewhere takes a hundred times
-    as long as float32."""
+    """Arithmetic; `auto` is bfloat16 where the device has it; imitated, it takes many times as long
+    as float32."""
     base: CompactConfig = default(default_factory=CompactConfig)
     """Sizes of the base network."""
     field: FieldConfig = default(default_factory=FieldConfig)
