@@ -15,7 +15,7 @@ from segvol_gru.pretrained import load_model, read_card
 from segvol_gru.training.cases import chosen_cases, facts
 from segvol_gru.training.export import export, model_card
 from segvol_gru.training.networks import averaged
-from segvol_gru.training.recipe import Recipe, read_recipe, shipped
+from segvol_gru.training.recipe import Recipe, as_recipe, read_recipe, shipped
 from segvol_gru.training.run import train
 
 TINY = """
@@ -54,6 +54,16 @@ def recipe(
     path = folder / f"{stage}-{corrector}.toml"
     path.write_text(TINY.format(stage=stage, corrector=corrector, synthetic=0.0 if real else 1.0))
     return read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "asked", "wanted"),
+    [(48, "auto", "auto"), (47, "auto", "32-true"), (32, "bf16-mixed", "bf16-mixed")],
+)
+def test_small_levels_are_not_trained_in_bfloat16(cells: int, asked: str, wanted: str) -> None:
+    """48 cells have 3 at the lowest of four levels, 32 have 2; who asks for bfloat16 gets it."""
+    values = {"stage": "base", "precision": asked, "base": {"cells": cells}}
+    assert as_recipe(values, "mine").arithmetic == wanted
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from segvol_gru.training.segvol_rounds import StagesConfig
 from segvol_gru.training.segvol_views import ViewConfig
 
 RECIPE = "recipe.json"
+FEWEST_IN_BFLOAT16 = 3  # cells along an axis of the smallest level
 SHIPPED = Path(str(resources.files("segvol_gru") / "training" / "recipes"))
 
 
@@ -79,6 +80,17 @@ class Recipe:
     """If positive, the run passes so often over its cases, whatever `loop.steps` says."""
     loop: LoopConfig = default(default_factory=LoopConfig)
     """Steps, learning rate, examples and rounds."""
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision to ask for: float32 instead of `auto` where a level is too small for it.
+
+        On the CPU weight gradients of levels of 2x2x2 cells hold garbage in bfloat16 (oneDNN as in
+        PyTorch 2.13.0), and a step whose gradients are not finite teaches nothing.
+        """
+        smallest = self.base.cells // 2 ** len(self.base.widths)
+        small = self.stage != "segvol" and smallest < FEWEST_IN_BFLOAT16
+        return "32-true" if self.precision == "auto" and small else self.precision
 
     def loop_for(self, cases: int, world: int) -> LoopConfig:
         """The loop of a run.
