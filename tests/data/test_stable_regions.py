@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segvol_gru.data import stable_regions
-from segvol_gru.data.stable_regions import LEAST, MOST, MOST_CELLS, draw_region, draw_view
+from segvol_gru.data.stable_regions import LEAST, MOST, MOST_CELLS, draw_structure, draw_view
 
 SIDE = 32
 
@@ -32,10 +32,11 @@ def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def test_every_region_is_one_of_the_things_in_the_image() -> None:
+def test_every_region_is_one_of_the_things_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many are a ball to the voxel; seeds in a blurred rim stop within one or round it."""
     image, bodies = two_balls(), (ball((10, 10, 10), 7), ball((22, 22, 20), 6))
-    drawn = [draw_region(image, np.random.default_rng(seed)) for seed in range(250)]
+    monkeypatch.setattr(stable_regions, "SEVERAL", 0.0)
+    drawn = [draw_structure(image, np.random.default_rng(seed)) for seed in range(250)]
     found = [region for region in drawn if region is not None]
     assert len(found) > 8
     assert all(LEAST <= region.sum() <= MOST * region.size for region in found)
@@ -46,29 +47,46 @@ def test_every_region_is_one_of_the_things_in_the_image() -> None:
 
 def test_a_flat_image_has_none() -> None:
     flat = np.full((SIDE,) * 3, 90, np.uint8)
-    assert all(draw_region(flat, np.random.default_rng(seed)) is None for seed in range(20))
+    assert all(draw_structure(flat, np.random.default_rng(seed)) is None for seed in range(20))
 
 
 def test_a_generator_says_everything() -> None:
     image = two_balls()
     for seed in range(30):
-        one, other = (draw_region(image, np.random.default_rng(seed)) for _ in range(2))
+        one, other = (draw_structure(image, np.random.default_rng(seed)) for _ in range(2))
         assert (one is None) == (other is None)
         assert one is None or np.array_equal(one, other)
 
 
 def test_what_a_view_cuts_off_is_rarely_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a ball at the edge: a region only where cut ones are allowed."""
+    """Half a ball at the edge: no region reaches the edge but where cut ones are allowed."""
     image = np.full((SIDE,) * 3, 60, np.uint8)
     image[ball((0, 16, 16), 9)] = 200
+    monkeypatch.setattr(stable_regions, "SEVERAL", 0.0)
 
     def drawn() -> int:
-        return sum(draw_region(image, np.random.default_rng(s)) is not None for s in range(200))
+        found = [draw_structure(image, np.random.default_rng(s)) for s in range(100)]
+        return sum(region is not None and int(region[0].sum()) > 60 for region in found)
 
     monkeypatch.setattr(stable_regions, "CUT_SHARE", 0.0)
     assert drawn() == 0
     monkeypatch.setattr(stable_regions, "CUT_SHARE", 1.0)
-    assert drawn() > 0
+    assert drawn() > 20
+
+
+def test_several_regions_become_one_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both balls, the bright and the dark one, in one structure; never where one is asked for."""
+    image, bodies = two_balls(), (ball((10, 10, 10), 7), ball((22, 22, 20), 6))
+
+    def with_both() -> int:
+        drawn = [draw_structure(image, np.random.default_rng(seed)) for seed in range(60)]
+        shares = [[(r & b).sum() / b.sum() for b in bodies] for r in drawn if r is not None]
+        return sum(min(share) > 0.8 for share in shares)
+
+    monkeypatch.setattr(stable_regions, "SEVERAL", 0.0)
+    assert with_both() == 0
+    monkeypatch.setattr(stable_regions, "SEVERAL", 1.0)
+    assert with_both() > 5
 
 
 class Read:

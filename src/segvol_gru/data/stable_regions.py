@@ -30,6 +30,8 @@ LEAST, MOST = 60, 0.2  # cells of a region, and share of the view
 UNSTABLE = 0.8  # a region that changes by this share of itself from level to level is none
 KINDS = (0.35, 0.35, 0.3)  # weights of bright, dark and in between
 EVERYWHERE = 0.2  # share of regions that are all there is of their look
+SEVERAL, MOST_REGIONS = 0.3, 5  # share of structures of several regions, and of how many
+SEEDS = 12  # tried for each region
 CUT, CUT_SHARE = 0.2, 0.2  # cells on a view's faces over size^(2/3); share of regions allowed more
 SMOOTHED, FILLED, ROUNDED = (0.3, 1.5), 0.5, 0.5  # deviation of the blur in cells; shares
 STRUCTURE = ndimage.generate_binary_structure(3, 1)
@@ -75,35 +77,53 @@ def draw_view(image: Voxels, spacing_mm: Spacing, generator: np.random.Generator
     return View(np.ascontiguousarray(seen), (cell_mm[0], cell_mm[1], cell_mm[2]))
 
 
-def draw_region(image: NDArray[np.uint8], generator: np.random.Generator) -> Mask | None:
-    """A region of an image around a random seed, at the level at which it changes least.
+def draw_structure(image: NDArray[np.uint8], generator: np.random.Generator) -> Mask | None:
+    """A region that an image suggests, or several as one structure: not all of it looks alike then.
 
     Args:
         image: (d, h, w) uint8.
         generator: source of every choice.
 
     Returns:
-        (d, h, w) bool, `LEAST` cells or more; None where there is no stable one.
+        (d, h, w) bool, `LEAST` cells or more; None where no seed lies in a stable region.
     """
     smooth: FloatField = ndimage.gaussian_filter(
         image.astype(np.float32), generator.uniform(*SMOOTHED)
     )
-    seed = tuple(int(generator.integers(n)) for n in image.shape)
+    several = generator.random() < SEVERAL
+    left = int(generator.integers(2, MOST_REGIONS + 1)) if several else 1
+    found = None
+    for _ in range(SEEDS * left):
+        region = _stable_region(smooth, generator)
+        if region is not None:
+            found = region if found is None else found | region
+            left -= 1
+        if not left:
+            break
+    return found
+
+
+def _stable_region(smooth: FloatField, generator: np.random.Generator) -> Mask | None:
+    """The region around a random seed, at the level at which it changes least, if there is one."""
+    seed = tuple(int(generator.integers(n)) for n in smooth.shape)
     apart = _apart(smooth, float(smooth[seed]), generator)
-    reach = float(np.quantile(apart, 0.9))
-    levels = np.linspace(0.05, 0.8, LEVELS) * max(reach, 1.0)
-    regions = [_around(apart <= level, seed) for level in levels]
+    levels = np.linspace(0.05, 0.8, LEVELS) * max(float(np.quantile(apart, 0.9)), 1.0)
+    regions: list[Mask] = []
+    most = MOST * smooth.size
+    for level in levels:
+        regions.append(_around(apart <= level, seed))
+        if regions[-1].sum() > most:  # and so is every later one
+            break
     sizes = np.array([int(region.sum()) for region in regions])
     change = (sizes[2:] - sizes[:-2]) / sizes[1:-1]
-    fits = (sizes[1:-1] >= LEAST) & (sizes[1:-1] <= MOST * image.size) & (change < UNSTABLE)
+    fits = (sizes[1:-1] >= LEAST) & (sizes[1:-1] <= most) & (change < UNSTABLE)
     if not fits.any():
         return None
     best = 1 + int(np.where(fits, change, np.inf).argmin())
+    found = regions[best]
     if generator.random() < EVERYWHERE:
         alike = apart <= levels[best]
-        found = alike if alike.sum() <= MOST * image.size else regions[best]
-    else:
-        found = regions[best]
+        found = alike if alike.sum() <= most else found
     found = _finished(found, generator)
     size = int(found.sum())
     cut = _on_faces(found) > CUT * size ** (2 / 3) and generator.random() > CUT_SHARE

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from segvol_gru.data.dataset import Case, LoadedCase, Voxels, group_by_dataset
 from segvol_gru.data.phantoms import draw_phantom, phantom_image
-from segvol_gru.data.stable_regions import draw_region, draw_view
+from segvol_gru.data.stable_regions import draw_structure, draw_view
 from segvol_gru.prompts import Index
 from segvol_gru.training.draw import Example, ExampleConfig, Structure, draw_example
 
@@ -98,18 +98,18 @@ class Examples(Dataset[Example]):
         return Structure(case.image, case.labels, label, lo, hi, case.spacing_mm)
 
     def _unnamed(self, generator: np.random.Generator) -> Structure:
-        """A stable region of some case's image; every data set is as likely."""
+        """Stable regions of some case's image; every data set is as likely."""
         while True:
             group = self.groups[int(generator.integers(len(self.groups)))]
             case = group[int(generator.integers(len(group)))]
             view = draw_view(case.image, case.spacing_mm, generator)
-            region = draw_region(view.image, generator)
-            if region is not None:
-                (slices,) = ndimage.find_objects(region.view(np.uint8))
+            structure = draw_structure(view.image, generator)
+            if structure is not None:
+                labels = structure.view(np.uint8)
+                (slices,) = ndimage.find_objects(labels)
                 lo, hi = (s.start for s in slices), (s.stop - 1 for s in slices)
                 z0, y0, x0 = lo
                 z1, y1, x1 = hi
-                labels = region.view(np.uint8)
                 return Structure(view.image, labels, 1, (z0, y0, x0), (z1, y1, x1), view.spacing_mm)
 
     def _case(self, generator: np.random.Generator) -> TrainingCase:
