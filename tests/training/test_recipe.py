@@ -56,14 +56,12 @@ def recipe(
     return read_recipe(path)
 
 
-@pytest.mark.parametrize(
-    ("cells", "asked", "wanted"),
-    [(48, "auto", "auto"), (47, "auto", "32-true"), (32, "bf16-mixed", "bf16-mixed")],
-)
-def test_small_levels_are_not_trained_in_bfloat16(cells: int, asked: str, wanted: str) -> None:
-    """48 cells have 3 at the lowest of four levels, 32 have 2; who asks for bfloat16 gets it."""
-    values = {"stage": "base", "precision": asked, "base": {"cells": cells}}
-    assert as_recipe(values, "mine").arithmetic == wanted
+def test_the_lowest_level_of_what_is_trained() -> None:
+    """Four halvings of 48 and of 32 cells; SegVol has 8 x 16 x 16 patches."""
+    small = {"stage": "base", "base": {"cells": 32}}
+    assert as_recipe({"stage": "base"}, "mine").fewest_cells == 3
+    assert as_recipe(small, "mine").fewest_cells == 2
+    assert as_recipe({"stage": "segvol"}, "mine").fewest_cells == 8
 
 
 @pytest.fixture

@@ -11,11 +11,14 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from segvol_gru.base.precision import native_bfloat16
 
+FEWEST_CELLS = 3  # along an axis of a level in bfloat16
+
 
 def make_fabric(
     accelerator: str,
     devices: int,
     precision: str,
+    fewest_cells: int,
     environment: Mapping[str, str] = os.environ,
 ) -> Fabric:
     """The processes and devices of a run.
@@ -23,14 +26,17 @@ def make_fabric(
     Args:
         accelerator: "cpu", "cuda" or "auto".
         devices: processes on this machine, each with a device; torchrun and SLURM know better.
-        precision: "bf16-mixed", "32-true", or "auto" for the first where it is native.
+        precision: "bf16-mixed", "32-true", or "auto" for the first where it is native and no level
+            of the networks is too small. Imitated, it takes many times as long as float32; and in
+            oneDNN (PyTorch 2.13.0) weight gradients of levels of 2x2x2 cells hold garbage in it.
+        fewest_cells: along an axis of the smallest level of what is trained.
         environment: where torchrun and SLURM say how many processes there are.
     """
     devices, nodes = launched(devices, environment)
     if precision == "auto":
         cuda = accelerator != "cpu" and torch.cuda.is_available()
         native = native_bfloat16(torch.device("cuda" if cuda else "cpu"))
-        precision = "bf16-mixed" if native else "32-true"
+        precision = "bf16-mixed" if native and fewest_cells >= FEWEST_CELLS else "32-true"
     several = devices * nodes > 1
     return Fabric(
         accelerator=accelerator,

@@ -33,7 +33,6 @@ from segvol_gru.training.segvol_rounds import StagesConfig
 from segvol_gru.training.segvol_views import ViewConfig
 
 RECIPE = "recipe.json"
-FEWEST_IN_BFLOAT16 = 3  # cells along an axis of the smallest level
 SHIPPED = Path(str(resources.files("segvol_gru") / "training" / "recipes"))
 
 
@@ -62,8 +61,7 @@ class Recipe:
     cases: int = 0
     """Most cases to train on, the first by name; 0 means all."""
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
-    """Arithmetic; `auto` is bfloat16 where the device has it; imitated, it takes many times as long
-    as float32."""
+    """Arithmetic; `auto` is bfloat16 where it is native and no level is too small for it."""
     base: CompactConfig = default(default_factory=CompactConfig)
     """Sizes of the base network."""
     field: FieldConfig = default(default_factory=FieldConfig)
@@ -82,15 +80,12 @@ class Recipe:
     """Steps, learning rate, examples and rounds."""
 
     @property
-    def arithmetic(self) -> str:
-        """The precision to ask for: float32 instead of `auto` where a level is too small for it.
-
-        On the CPU weight gradients of levels of 2x2x2 cells hold garbage in bfloat16 (oneDNN as in
-        PyTorch 2.13.0), and a step whose gradients are not finite teaches nothing.
-        """
-        smallest = self.base.cells // 2 ** len(self.base.widths)
-        small = self.stage != "segvol" and smallest < FEWEST_IN_BFLOAT16
-        return "32-true" if self.precision == "auto" and small else self.precision
+    def fewest_cells(self) -> int:
+        """Cells along an axis at the lowest resolution of the networks."""
+        if self.stage == "segvol":
+            return min(n // p for n, p in zip(self.segvol.image, self.segvol.patch, strict=True))
+        base, field = self.base, self.field
+        return min(base.cells >> len(base.widths), field.cells >> len(field.widths))  # halved
 
     def loop_for(self, cases: int, world: int) -> LoopConfig:
         """The loop of a run.

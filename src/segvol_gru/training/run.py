@@ -65,7 +65,7 @@ def train(
     keep_memory()
     rows = chosen_cases(recipe, data)
     model = program(recipe, start)
-    fabric = make_fabric(accelerator, devices, recipe.arithmetic)
+    fabric = make_fabric(accelerator, devices, recipe.precision, recipe.fewest_cells)
     fabric.launch()
     loop, cases = recipe.loop_for(len(rows), fabric.world_size), open_cases(rows, data)
     if fabric.is_global_zero:
