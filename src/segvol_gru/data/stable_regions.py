@@ -10,6 +10,7 @@ al. 2025, arXiv 2503.08373, section 3.4 (pseudo-labels that widen what an intera
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
 import cc3d
@@ -78,7 +79,7 @@ def draw_view(image: Voxels, spacing_mm: Spacing, generator: np.random.Generator
 
 
 def draw_structure(image: NDArray[np.uint8], generator: np.random.Generator) -> Mask | None:
-    """A region that an image suggests, or several as one structure: not all of it looks alike then.
+    """A region that an image suggests, or several as one: not all of it looks alike then.
 
     Args:
         image: (d, h, w) uint8.
@@ -91,16 +92,10 @@ def draw_structure(image: NDArray[np.uint8], generator: np.random.Generator) -> 
         image.astype(np.float32), generator.uniform(*SMOOTHED)
     )
     several = generator.random() < SEVERAL
-    left = int(generator.integers(2, MOST_REGIONS + 1)) if several else 1
-    found = None
-    for _ in range(SEEDS * left):
-        region = _stable_region(smooth, generator)
-        if region is not None:
-            found = region if found is None else found | region
-            left -= 1
-        if not left:
-            break
-    return found
+    wanted = int(generator.integers(2, MOST_REGIONS + 1)) if several else 1
+    tried = (_stable_region(smooth, generator) for _ in range(SEEDS * wanted))
+    found = list(islice((region for region in tried if region is not None), wanted))
+    return np.logical_or.reduce(found) if found else None
 
 
 def _stable_region(smooth: FloatField, generator: np.random.Generator) -> Mask | None:
