@@ -16,6 +16,8 @@ from segvol_gru.correct.field import (
     FieldCorrector,
     field_channels,
 )
+from segvol_gru.correct.rules import NEAR_CELLS
+from segvol_gru.likeness import see
 
 SMALL = FieldConfig(
     widths=(8, 12, 16), encoder_blocks=(1, 1, 1), head_width=4, memory_width=5, cells=16
@@ -80,6 +82,23 @@ def test_open_gate_takes_the_fresh_logits(prompts):
     torch.testing.assert_close(after, torch.full_like(after, 2.5))
 
 
+@torch.no_grad()
+def test_a_negative_click_leaves_what_is_far_and_looks_different(prompts):
+    network, (_, logits) = corrector(), inputs()
+    network.unet.head.weight[:] = 0
+    network.unet.head.bias[:] = torch.tensor([-50.0, 1e4])  # takes everything away
+    image = torch.zeros(1, 1, 16, 16, 16)
+    image[..., 8:] = 30.0
+    memory, at = network.initial_memory(1), (0, 0, 0)
+    added, _ = network.correct(image, logits, memory, prompts([(at, 1)]))
+    torch.testing.assert_close(added, torch.full_like(logits, -50.0))
+    removed, _ = network.correct(image, logits, memory, prompts([(at, 0)]))
+    torch.testing.assert_close(removed[..., :8], torch.full((1, 1, 16, 16, 8), -50.0))
+    far, before = removed[0, 0, 15, 15, 15], logits[0, 0, 15, 15, 15]
+    share = 2 * np.exp(-3 * 15**2 / (2 * NEAR_CELLS**2))
+    assert float(far) == pytest.approx(float(before + share * (-50 - before)), rel=1e-4)
+
+
 def test_gradients_reach_every_parameter(prompts):
     network, (image, logits) = corrector(), inputs(2)
     memory, loss = network.initial_memory(2), torch.zeros(())
@@ -138,7 +157,8 @@ def test_conv_gru_equals_the_unrolled_equations():
 def test_channels_by_hand(prompts):
     logits = torch.zeros(1, 1, 16, 16, 16)
     logits[..., 8:] = 4.0  # mask: x >= 8
-    x = field_channels(torch.ones_like(logits), logits, prompts([((5, 5, 5), 1), ((9, 9, 9), 0)]))
+    clicks = prompts([((5, 5, 5), 1), ((9, 9, 9), 0)])
+    x = field_channels(see(torch.ones_like(logits)), logits, clicks)
     assert x.shape == (1, CHANNELS, 16, 16, 16)
     at_add, at_remove = x[0, :, 5, 5, 5].tolist(), x[0, :, 9, 9, 9].tolist()
     # image, box, trusted box, tanh(z/4), +, -, 6 of likeness, 4p(1-p), newest, error, the mask's

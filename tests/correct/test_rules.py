@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from segvol_gru.correct.rules import MARGIN, REACH_CELLS, obey
+from segvol_gru.correct.rules import (
+    LIKE_MEAN,
+    LIKE_RANK,
+    MARGIN,
+    NEAR_CELLS,
+    REACH_CELLS,
+    obey,
+    spoken_for,
+)
+from segvol_gru.likeness import see
 
 SIDE = 20
 FAR = 9  # at this many cells a bump has fallen below 1e-7 of its height
@@ -112,3 +121,32 @@ def test_neighbours_of_opposite_labels_are_both_obeyed(prompts):
     logits[..., 11:] = 4.0  # an edge in the wrong place: + on its dark side, - on its bright one
     out = obey(logits, prompts([((10, 10, 10), 1), ((10, 10, 11), 0)]))[0, 0]
     assert out[10, 10, 10] > 0 > out[10, 10, 11]
+
+
+def test_who_may_take_something_away(prompts):
+    seen = see(torch.zeros(1, 1, 32, 32, 32))._replace(
+        means=torch.full((1, 1, 32, 32, 32), 9.0), ranked=torch.ones(1, 1, 32, 32, 32)
+    )
+    seen.means[0, 0, 0, 0, :], seen.ranked[0, 0, 0, 0, :] = 0.0, 0.0
+    seen.means[0, 0, 31, 31, 31] = 2 * LIKE_MEAN
+    seen.ranked[0, 0, 31, 31, 30] = 2 * LIKE_RANK
+    reach = spoken_for(seen, prompts([((5, 5, 5), 1), ((0, 0, 0), 0)]))[0, 0]
+    assert reach[0, 0, 31] == 1  # looks the same
+    assert reach[8, 8, 8] == 1  # is near: 2 exp(-192 / 288) > 1
+    assert float(reach[12, 20, 0]) == pytest.approx(2 * math.exp(-544 / (2 * NEAR_CELLS**2)))
+    assert float(reach[31, 31, 31]) == pytest.approx(2 * math.exp(-2))
+    assert float(reach[31, 31, 30]) == pytest.approx(2 * math.exp(-2))
+
+
+def test_only_the_newest_click_bounds_and_only_if_negative(prompts):
+    seen = see(torch.randn(3, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1)))
+    clicks = prompts(
+        [((1, 1, 1), 0), ((5, 5, 5), 1)],
+        [((1, 1, 1), 0), ((5, 5, 5), -1)],
+        [((1, 1, 1), -1), ((5, 5, 5), -1)],
+    )
+    free, bound, none = spoken_for(seen, clicks)
+    assert (free == 1).all()
+    assert (none == 1).all()
+    assert bound.min() < 1
+    assert bound[0, 1, 1, 1] == 1

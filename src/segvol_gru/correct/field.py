@@ -8,7 +8,8 @@ every cell:
 
     z' = z + g * (n - z),    g in (0, 1), n = what the network would say afresh
 
-A cell with g = 0 keeps its logit to the last bit; the network learns where a click reaches.
+A cell with g = 0 keeps its logit to the last bit; the network learns where a click reaches, and
+what a negative click may take away has a bound (`spoken_for`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from segvol_gru.correct import Corrector
-from segvol_gru.likeness import joined, part_likeness, see
+from segvol_gru.correct.rules import spoken_for
+from segvol_gru.likeness import Seen, joined, part_likeness, see
 from segvol_gru.prompt_maps import (
     BROAD_CELLS,
     COMMON_CHANNELS,
@@ -90,16 +92,16 @@ class ConvGRU(nn.Module):
         return out
 
 
-def field_channels(image: Tensor, logits: Tensor, prompts: CellPrompts) -> Tensor:
-    """What the corrector sees: (B, CHANNELS, D, H, W) float32.
+def field_channels(seen: Seen, logits: Tensor, prompts: CellPrompts) -> Tensor:
+    """What the corrector sees of an image, its logits and prompts: (B, CHANNELS, D, H, W) float32.
 
     The common maps come first, so that the base's weights can be the start of training; then the
     uncertain set U as 4 p (1 - p), the signed mark of the newest click, the error set E (the reach
     of every click where the mask disagrees with it, signed), what the mask is mostly made of, and
     what is joined to the positive and to the negative clicks by cells that rank alike.
     """
-    _, _, d, h, w = image.shape
-    seen, labels = see(image), prompts.labels
+    _, _, d, h, w = logits.shape
+    labels = prompts.labels
     last = newest(labels)
 
     def marks(chosen: Tensor, sigma: float) -> Tensor:
@@ -177,10 +179,13 @@ class FieldCorrector(Corrector):
             recalled: Tensor = features + self.recall(kept[0].to(features.dtype))
             return recalled
 
-        channels = field_channels(image[:, :1], logits, prompts)
+        seen = see(image[:, :1])
+        channels = field_channels(seen, logits, prompts)
         if image.shape[1] > 1:
             channels = channels + self.project(image[:, 1:])
         out = self.unet(channels, remember).float()
         fresh, gate = out[:, :1], out[:, 1:].sigmoid()
-        corrected: Tensor = logits + gate * (fresh - logits)
+        change = gate * (fresh - logits)
+        change = torch.where(change < 0, change * spoken_for(seen, prompts), change)
+        corrected: Tensor = logits + change
         return corrected, kept[0]

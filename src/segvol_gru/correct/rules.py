@@ -1,15 +1,23 @@
-"""What a click means whatever a network says: the mask obeys every click."""
+"""What a click means whatever a network says.
+
+The mask obeys every click, and a negative one takes nothing away that neither lies near it nor
+looks like it.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from segvol_gru.prompt_maps import CellPrompts
+from segvol_gru.likeness import Seen, alike_maps
+from segvol_gru.prompt_maps import CellPrompts, click_maps, newest
 
 MARGIN = 1.0  # logit that a clicked point has at least, on its own side
 REACH_CELLS = 1.5  # standard deviation of the bump that enforces it
 PASSES = 3  # each with half the reach, for what a neighbour of the other label undid
+NEAR_CELLS = 12.0  # standard deviation of what is near to a negative click
+LIKE_MEAN = 0.6  # how far smoothed intensities may differ, in deviations of the region
+LIKE_RANK = 0.16  # how far ranks may differ, of 1
 
 
 def obey(logits: Tensor, prompts: CellPrompts) -> Tensor:
@@ -33,6 +41,28 @@ def obey(logits: Tensor, prompts: CellPrompts) -> Tensor:
                 if label >= 0:
                     _enforce(item, point, 1.0 if label == 1 else -1.0, reach)
     return out
+
+
+def spoken_for(seen: Seen, prompts: CellPrompts) -> Tensor:
+    """Where the newest click may take something away.
+
+    A network that has learnt that like goes with like empties a mask of several tissues at one
+    negative click. Half and more of likeness or nearness is all of it; beyond, it falls to 0.
+
+    Args:
+        seen: the image.
+        prompts: the clicks.
+
+    Returns:
+        (B, 1, D, H, W) float32 in [0, 1]; 1 throughout where the newest click is not negative.
+    """
+    _, _, d, h, w = seen.image.shape
+    last = newest(prompts.labels) & (prompts.labels == 0)
+    reach = click_maps(prompts.points, last, (d, h, w), NEAR_CELLS)
+    for look, apart in ((seen.means, LIKE_MEAN), (seen.ranked, LIKE_RANK)):
+        reach = torch.maximum(reach, alike_maps(look, prompts.points, last, apart))
+    negative = last.any(1).view(-1, 1, 1, 1, 1)
+    return torch.where(negative, (2 * reach).clamp(max=1), 1.0)
 
 
 def _enforce(logits: Tensor, point: Tensor, sign: float, reach: float) -> None:
