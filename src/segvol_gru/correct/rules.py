@@ -51,18 +51,19 @@ def spoken_for(seen: Seen, prompts: CellPrompts) -> Tensor:
 
     Args:
         seen: the image.
-        prompts: the clicks.
+        prompts: the clicks, one at least.
 
     Returns:
         (B, 1, D, H, W) float32 in [0, 1]; 1 throughout where the newest click is not negative.
     """
     _, _, d, h, w = seen.image.shape
-    last = newest(prompts.labels) & (prompts.labels == 0)
-    reach = click_maps(prompts.points, last, (d, h, w), NEAR_CELLS)
+    place = newest(prompts.labels).int().argmax(1, keepdim=True)
+    point = prompts.points.take_along_dim(place[:, :, None], 1)
+    negative = prompts.labels.take_along_dim(place, 1) == 0
+    reach = click_maps(point, negative, (d, h, w), NEAR_CELLS)
     for look, apart in ((seen.means, LIKE_MEAN), (seen.ranked, LIKE_RANK)):
-        reach = torch.maximum(reach, alike_maps(look, prompts.points, last, apart))
-    negative = last.any(1).view(-1, 1, 1, 1, 1)
-    return torch.where(negative, (2 * reach).clamp(max=1), 1.0)
+        reach = torch.maximum(reach, alike_maps(look, point, negative, apart))
+    return torch.where(negative.view(-1, 1, 1, 1, 1), (2 * reach).clamp(max=1), 1.0)
 
 
 def _enforce(logits: Tensor, point: Tensor, sign: float, reach: float) -> None:
