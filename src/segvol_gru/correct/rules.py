@@ -46,8 +46,8 @@ def obey(logits: Tensor, prompts: CellPrompts) -> Tensor:
 def spoken_for(seen: Seen, prompts: CellPrompts) -> Tensor:
     """Where the newest click may take something away.
 
-    A network that has learnt that like goes with like empties a mask of several tissues at one
-    negative click. Half and more of likeness or nearness is all of it; beyond, it falls to 0.
+    Without it one negative click could empty a mask of several tissues. Half and more of likeness
+    or nearness is all of it; beyond, it falls to 0.
 
     Args:
         seen: the image.
@@ -55,6 +55,8 @@ def spoken_for(seen: Seen, prompts: CellPrompts) -> Tensor:
 
     Returns:
         (B, 1, D, H, W) float32 in [0, 1]; 1 throughout where the newest click is not negative.
+
+    Source: measured, docs/experiments.md#what-a-negative-click-may-take-away.
     """
     _, _, d, h, w = seen.image.shape
     place = newest(prompts.labels).int().argmax(1, keepdim=True)
