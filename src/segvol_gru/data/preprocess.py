@@ -112,8 +112,18 @@ def window_for(
             "Hounsfield units: subtract 1024 or give a window as (lo, hi)."
         )
     if volume.modality == "CT" or (volume.modality is None and is_hounsfield(histogram)):
-        return CT_WINDOWS[ct_window_name(volume.array, volume.spacing_mm, box)]
+        return ct_window(volume, box)
     return _percentile(histogram)
+
+
+def ct_window(volume: Volume, box: Box | None) -> Window:
+    """The window of a CT in Hounsfield units that suits what lies in a box.
+
+    Args:
+        volume: the CT.
+        box: the first box, inside the volume; None if there is none.
+    """
+    return CT_WINDOWS[ct_window_name(volume.array, volume.spacing_mm, box)]
 
 
 def _given(volume: Volume, window: str | tuple[float, float] | Window) -> Window:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segvol_gru.base.large import LargeBase
 from segvol_gru.base.zoom import Watch
-from segvol_gru.data.preprocess import CT_WINDOWS, Window, window_for
+from segvol_gru.data.preprocess import CT_WINDOWS, Window, ct_window, window_for
 from segvol_gru.errors import InputError
 from segvol_gru.framing import around_box, around_click
 from segvol_gru.pipeline import (
@@ -49,7 +49,7 @@ class Engine:
         window: the user's choice of window.
         device: where the networks run.
         watch: progress and cancel of a base that takes its time.
-        fixed: the window's intensities; None where they depend on the box.
+        fixed: the window's intensities; None for a raw CT, where they depend on the box.
     """
 
     model: Model
@@ -131,7 +131,7 @@ class Engine:
     def _clip(self, box: Box | None) -> Clip:
         if self.fixed is not None:
             return self.fixed
-        found = window_for(self.volume, self.window, box)
+        found = ct_window(self.volume, box)
         return found.lo, found.hi
 
     def _scan(self, clip: Clip) -> Scan:
