@@ -4,11 +4,12 @@
 
 `field` is the field corrector, `forgetful` the same trained and measured with its memory emptied
 at every click, `reprompt` the base asked again with all clicks and its own mask and trained for
-that, `paper` the paper's corrector. All begin with the base of `--from`; the field corrector with
-the base's weights, the paper's with weights of the seed. Measured by the click protocol on val.
+that, `asked` the same without a step of training, `paper` the paper's corrector. All begin with the
+base of `--from`; the field corrector with the base's weights, the paper's with weights of the
+seed. Measured by the click protocol on val.
 
-A run goes on where it ended, so seeds can be dealt out to processes (`--seed 1`), and a last call
-with all of them writes the table, `compare.md` in OUT.
+A run goes on where it ended, so seeds and kinds can be dealt out to processes (`--seed 1 --kind
+field`), and a last call with all seeds and every kind writes the table, `compare.md` in OUT.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from segvol_gru.training.export import export
 from segvol_gru.training.recipe import Recipe, as_recipe
 from segvol_gru.training.run import train
 
-KINDS = ("field", "forgetful", "reprompt", "paper")
+KINDS = ("field", "forgetful", "reprompt", "asked", "paper")
+CORRECTORS = {"reprompt": "reprompt", "asked": "reprompt", "paper": "paper"}
 SHOWN = ("dsc_box", "dsc_1", "dsc_3", "dsc_5")
 
 
@@ -70,13 +72,19 @@ def learn(
     kind: str, base: CompactConfig, seed: int, data: Path, out: Path, steps: int, most: int
 ) -> None:
     """Train and measure one of them, or go on with that."""
-    folder = out / f"{kind}-{seed}"
-    train(recipe(kind, base, steps, seed), data, folder, out / "base")
-    export(folder, folder / "model")
-    corrector = kind if kind in ("reprompt", "paper") else "field"
-    forget = kind == "forgetful"
-    factory, name = ours(str(folder / "model"), corrector, "cpu", forget=forget)
+    folder, model = folder_of(out, kind, seed), out / "base"
+    if kind != "asked":
+        model = folder / "model"
+        train(recipe(kind, base, steps, seed), data, folder, out / "base")
+        export(folder, model)
+    corrector, forget = CORRECTORS.get(kind, "field"), kind == "forgetful"
+    factory, name = ours(str(model), corrector, "cpu", forget=forget)
     evaluate(data, factory, folder / "val", Options(start="tight", most=most), model=name)
+
+
+def folder_of(out: Path, kind: str, seed: int) -> Path:
+    """Where one of them is; who learns nothing is the same for every seed."""
+    return out / (kind if kind == "asked" else f"{kind}-{seed}")
 
 
 def paired(ones: Sequence[Run], others: Sequence[Run], column: str) -> str:
@@ -101,7 +109,7 @@ def said(found: Difference | None, *, interval: bool = True) -> str:
 
 def table(out: Path, seeds: Sequence[int]) -> str:
     """What came of it, Markdown."""
-    runs = {k: [Run.read(k, out / f"{k}-{s}" / "val") for s in seeds] for k in KINDS}
+    runs = {k: [Run.read(k, folder_of(out, k, s) / "val") for s in seeds] for k in KINDS}
     lines = ["| learns | sets | box | 1 | 3 | 5 | harmful |", "|---|---|---|---|---|---|---|"]
     for kind, trained in runs.items():
         for scope in SCOPES[:2]:
@@ -127,6 +135,7 @@ def main() -> None:
     parser.add_argument("--from", dest="start", default="default", help="or a model folder")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, action="append", help="repeat it; default 1, 2, 3")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="no table; repeat it")
     parser.add_argument("--most", type=int, default=6, help="tasks of each data set")
     asked = parser.parse_args()
     (asked.out / "base").mkdir(parents=True, exist_ok=True)
@@ -134,8 +143,10 @@ def main() -> None:
     assert isinstance(base, CompactBase)
     save_network(asked.out / "base" / "base.safetensors", base, base.config.to_dict(), "")
     for seed in asked.seed or (1, 2, 3):
-        for kind in KINDS:
+        for kind in asked.kind or KINDS:
             learn(kind, base.config, seed, asked.data, asked.out, asked.steps, asked.most)
+    if asked.kind:
+        return
     found = table(asked.out, asked.seed or (1, 2, 3))
     (asked.out / "compare.md").write_text(found, encoding="utf-8")
     print(found)
