@@ -179,6 +179,17 @@ def test_a_run_that_gets_no_better_ends_early(train: Train) -> None:
     config = make_config(validate_every=1, patience=2)
     outcome, _ = train("run", config, validate=lambda _, step: -float(step))
     assert (outcome.reason, outcome.steps, outcome.best) == ("no better", 2, 0.0)
+    again, _ = train("run", config, validate=lambda _, step: 9.0)
+    assert (again.reason, again.steps, again.best) == ("no better", 2, 0.0)
+
+
+def test_where_time_ends_a_run_costs_no_patience(train: Train) -> None:
+    """The score falls between two validations that are due; a stop there must not end the run."""
+    config, scores = make_config(validate_every=2, patience=1), (0.5, 0.4, 0.8, 0.3, 0.9)
+    stopped, _ = train("run", config, minutes=0.0, validate=lambda _, step: scores[step])
+    assert (stopped.reason, stopped.steps, stopped.best) == ("time", 1, 0.5)
+    outcome, _ = train("run", config, validate=lambda _, step: scores[step])
+    assert (outcome.reason, outcome.steps, outcome.best) == ("done", 4, 0.9)
 
 
 def test_the_best_score_outlives_a_stop(tmp_path: Path, train: Train) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from segvol_gru.data.dataset import load_case, read_manifest
 from segvol_gru.data.prepare import PrepareOptions, prepare, split_subjects
 from segvol_gru.data.prepare_pairs import find_pairs
-from segvol_gru.data.prepare_report import CaseFacts, Report
+from segvol_gru.data.prepare_report import CaseFacts, Report, write_report
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.cli import app
 
@@ -129,6 +130,62 @@ def test_the_same_image_under_two_names_is_not_divided() -> None:
     splits = split_subjects(cases, MR, {})
     assert all(splits[f"{i}x"] == splits[f"{i}y"] for i in range(20))
     assert sorted(splits.values()).count("val") == 8
+
+
+def test_subjects_that_share_an_image_are_one() -> None:
+    cases = [facts("a1", "A", "x"), facts("b1", "B", "x"), facts("b2", "B", "y")]
+    cases += [facts(f"c{i}", f"C{i}", f"c{i}") for i in range(5)]
+    for seed in range(50):
+        splits = split_subjects(cases, replace(MR, seed=seed), {})
+        assert splits["a1"] == splits["b1"] == splits["b2"]
+
+
+@pytest.mark.parametrize(
+    ("known", "split"),
+    [
+        ({"V": "val"}, "val"),
+        ({"A": "train"}, "train"),
+        ({"A": "train", "V": "val"}, "neither"),
+        ({"A": "val", "V": "val", "other": "train"}, "val"),
+    ],
+)
+def test_who_shares_an_image_with_a_known_subject_has_its_split(
+    known: dict[str, str], split: str
+) -> None:
+    cases = [
+        facts("a", "A", "x"),
+        facts("n", "N", "x"),
+        facts("n2", "N", "y"),
+        facts("v", "V", "y"),
+    ]
+    assert split_subjects(cases, MR, known) == dict.fromkeys(("a", "n", "n2", "v"), split)
+
+
+def test_masks_of_one_image_do_not_make_it_two(tmp_path: Path) -> None:
+    """A window chosen by the mask gives one CT other grey values under each of them."""
+    noise = np.random.default_rng(0).normal(40, 20, (40, 40, 20))
+    noise[5:20, 5:20, 5:15] -= 840
+    for name, place in (("lung", slice(5, 20)), ("soft", slice(25, 35))):
+        mask = np.zeros(noise.shape, np.uint8)
+        mask[place, place, 5:15] = 1
+        for folder, array in (("images", noise.astype(np.int16)), ("labels", mask)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / folder / f"{name}.nii")
+    options = PrepareOptions("ct", modality="CT", val=0.5)
+    report = prepare(tmp_path / "images", tmp_path / "labels", tmp_path / "out", options)
+    assert {case.window for case in report.cases} == {"lung", "soft-tissue"}
+    assert len(set(report.splits.values())) == 1
+    assert report.notes == ["`soft` shows the same image as `lung`: one split."]
+
+
+def test_who_belongs_to_several_splits_is_named(tmp_path: Path) -> None:
+    cases = [facts("a", "A", "x"), facts("v", "V", "x")]
+    splits = split_subjects(cases, MR, {"A": "train", "V": "val"})
+    notes = write_report(tmp_path / "report.md", cases, splits, {}).notes
+    assert [note for note in notes if "not used" in note] == [
+        f"`{name}` is not used: its subject or image lies in several splits of this folder."
+        for name in "av"
+    ]
 
 
 def test_subjects_of_other_data_sets_keep_their_split(tmp_path: Path) -> None:

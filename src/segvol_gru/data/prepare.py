@@ -12,21 +12,22 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from segvol_gru.data.dataset import read_manifest
 from segvol_gru.data.files import whole_file
 from segvol_gru.data.io import read_mask, read_volume
 from segvol_gru.data.prepare_pairs import find_pairs
-from segvol_gru.data.prepare_report import CaseFacts, Report, write_report
+from segvol_gru.data.prepare_report import NEITHER, CaseFacts, Report, write_report
 from segvol_gru.data.preprocess import window_for
 from segvol_gru.errors import InputError
-from segvol_gru.prompts import Index
 from segvol_gru.simulate import tight_box
 
 COLUMNS = ("file", "modality", "dataset", "subject", "split", "licence_class", "labels")
@@ -149,7 +150,7 @@ def _convert(name: str, image: Path, mask: Path, out: Path, options: PrepareOpti
         shape=volume.shape,
         spacing_mm=volume.spacing_mm,
         voxels=_counts(labels),
-        digest=_digest(grey),
+        digest=_digest(volume.array),
     )
 
 
@@ -158,29 +159,49 @@ def _counts(labels: NDArray[np.integer]) -> dict[int, int]:
     return {int(v): int(c) for v, c in zip(values, counts, strict=True)}
 
 
-def _digest(grey: NDArray[np.uint8]) -> str:
-    shape: Index = grey.shape
-    return hashlib.sha256(repr(shape).encode() + np.ascontiguousarray(grey).tobytes()).hexdigest()
+def _digest(array: NDArray[np.generic]) -> str:
+    """Of an image before its window, which may be chosen by the mask; in any type the same."""
+    digest = hashlib.sha256(repr(array.shape).encode())
+    for plane in array:
+        digest.update(plane.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def split_subjects(
     cases: list[CaseFacts], options: PrepareOptions, known: Mapping[str, str]
 ) -> dict[str, str]:
-    """Case name -> split. A subject, and cases that show the same image, are never divided.
+    """Case name -> split. Subjects that share an image count as one, and none is ever divided.
 
     Args:
         cases: all cases of the data set.
         options: share and seed.
-        known: subjects of other data sets in the folder, which keep their split.
+        known: subjects of other data sets in the folder. They keep their split, and who counts as
+            one with them gets it too; with several of different splits, `NEITHER`.
     """
-    same: dict[str, str] = {}
-    owner = {case.name: same.setdefault(case.digest, case.subject) for case in cases}
-    free = sorted(set(owner.values()) - known.keys())
+    alike = _alike(cases)
+    taken: dict[str, str] = {}
+    for subject, one in alike.items():
+        if subject in known:
+            split = taken.setdefault(one, known[subject])
+            taken[one] = split if split == known[subject] else NEITHER
+    free = sorted(set(alike.values()) - taken.keys())
     order = np.random.default_rng(options.seed).permutation(len(free))
     wanted = max(1, round(options.val * len(free))) if options.val and len(free) > 1 else 0
     val = {free[i] for i in order[:wanted]}
-    split = {subject: "val" if subject in val else "train" for subject in free}
-    return {name: {**split, **known}[subject] for name, subject in owner.items()}
+    split_of = {one: "val" if one in val else "train" for one in free} | taken
+    return {case.name: split_of[alike[case.subject]] for case in cases}
+
+
+def _alike(cases: Sequence[CaseFacts]) -> dict[str, str]:
+    """Subject -> the first of those that are joined to it by images that they share."""
+    subjects, whose = np.unique([case.subject for case in cases], return_inverse=True)
+    images, which = np.unique([case.digest for case in cases], return_inverse=True)
+    size = len(subjects) + len(images)
+    shown = coo_array((np.ones(len(cases)), (whose, len(subjects) + which)), shape=(size, size))
+    _, parts = connected_components(shown, directed=False)
+    first: dict[int, str] = {}
+    groups = zip(subjects.tolist(), parts[: len(subjects)].tolist(), strict=True)
+    return {subject: first.setdefault(part, subject) for subject, part in groups}
 
 
 def _older_rows(out: Path, dataset: str) -> list[dict[str, str]]:

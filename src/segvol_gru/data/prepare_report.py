@@ -12,6 +12,7 @@ import numpy as np
 from segvol_gru.data.dataset import MIN_TASK_VOXELS
 from segvol_gru.prompts import Index
 
+NEITHER = "neither"  # split of who would belong to several
 MANY = 40  # labels listed one by one
 
 
@@ -28,7 +29,7 @@ class CaseFacts:
         shape: (D, H, W).
         spacing_mm: voxel size along (D, H, W).
         voxels: label -> voxels.
-        digest: of shape and grey values; equal for equal images.
+        digest: of shape and intensities; equal for equal images.
     """
 
     name: str
@@ -75,7 +76,7 @@ def write_report(
     path: Path, cases: Sequence[CaseFacts], splits: Mapping[str, str], faults: Mapping[str, str]
 ) -> Report:
     """Write the report as Markdown."""
-    notes = list(_notes(cases))
+    notes = list(_notes(cases, splits))
     lines = [
         f"# {path.stem.removeprefix('report-')}",
         "",
@@ -100,13 +101,16 @@ def write_report(
     return Report(path, cases, splits, faults, notes)
 
 
-def _notes(cases: Sequence[CaseFacts]) -> list[str]:
+def _notes(cases: Sequence[CaseFacts], splits: Mapping[str, str]) -> list[str]:
     notes = []
     first: dict[str, CaseFacts] = {}
     for case in cases:
         older = first.setdefault(case.digest, case)
         if older is not case:
             notes.append(f"`{case.name}` shows the same image as `{older.name}`: one split.")
+        if splits[case.name] == NEITHER:
+            why = "its subject or image lies in several splits of this folder"
+            notes.append(f"`{case.name}` is not used: {why}.")
         small = [label for label, n in case.voxels.items() if n < MIN_TASK_VOXELS]
         if small:
             shown = ", ".join(map(str, small[:MANY]))

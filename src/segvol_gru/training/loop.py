@@ -101,15 +101,15 @@ def fit(
     with ExitStack() as closing, Interrupt() as interrupt:
         run.open(closing)
         if state.step == 0:
-            run.validate()
-        reason: Reason | None = "done" if state.step >= config.steps else None
+            run.validate(due=True)
+        reason = run.over()
         while reason is None:
             run.step(trained, batches)
             reason = run.ending(interrupt, deadline)
-            if reason != "interrupted" and (reason or _due(state.step, config.validate_every)):
-                run.validate()
-            if reason is None and 0 < config.patience <= state.stale:
-                reason = "no better"
+            due = _due(state.step, config.validate_every)
+            if reason != "interrupted" and (reason or due):
+                run.validate(due=due)
+            reason = reason or run.over()
             if reason or _due(state.step, config.checkpoint_every):
                 run.save(LAST)
     return Outcome(state.average, state.step, reason, state.best)
@@ -237,8 +237,11 @@ class _Run:
         for watcher in self._watchers:
             watcher.row(Row(self.state.step, seconds, self._waited / done, lr, norm, losses, dice))
 
-    def validate(self) -> None:
-        """Score the averaged networks; keep them if they are the best so far."""
+    def validate(self, *, due: bool) -> None:
+        """Score the averaged networks; keep them if they are the best so far.
+
+        Where a run happens to be stopped no validation is due, and patience does not count it.
+        """
         if self._validate is None:
             return
         began, state = time.monotonic(), self.state
@@ -247,13 +250,19 @@ class _Run:
             score = self._validate(state.average, state.step)
         score = float(self.fabric.broadcast(score))
         better = score > state.best
-        state.stale = 0 if better else state.stale + 1
+        state.stale = 0 if better else state.stale + due
         if better:
             state.best = score
             self.save(BEST)
         for watcher in self._watchers:
             watcher.validated(state.step, score, better)
         self._started += time.monotonic() - began  # seconds per step are those of steps
+
+    def over(self) -> Reason | None:
+        """Why no step is left to make, also for a run that is called again."""
+        if self.state.step >= self.config.steps:
+            return "done"
+        return "no better" if 0 < self.config.patience <= self.state.stale else None
 
     def ending(self, interrupt: Interrupt, deadline: float | None) -> Reason | None:
         """Why the run ends after the step just made; the same on every rank."""
