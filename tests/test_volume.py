@@ -118,6 +118,24 @@ def test_values_that_are_not_finite_take_the_nearest_extreme():
         Volume(came[:, :, :1], (1, 1, 1))
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_values_too_large_for_the_networks_count_as_infinite(dtype):
+    most = np.finfo(dtype).max
+    came = np.array([[[-most, -3.0, 7.0, most, np.nan, -1e31, 1e31, 1e29]]], dtype=dtype)
+    taken = Volume(came, (1, 1, 1)).array
+    assert taken.dtype == dtype
+    large = came[0, 0, -1]
+    assert taken.tolist() == [[[-3, -3, 7, large, -3, -3, large, large]]]
+    assert Volume(taken, (1, 1, 1)).array is taken
+    with pytest.raises(InputError, match=r"no finite voxel within \+-1e\+30"):
+        Volume(came[:, :, :1], (1, 1, 1))
+
+
+def test_half_precision_is_never_too_large():
+    came = np.array([[[-65504, np.inf, 65504, np.nan]]], dtype=np.float16)
+    assert Volume(came, (1, 1, 1)).array.tolist() == [[[-65504, 65504, 65504, -65504]]]
+
+
 @pytest.mark.parametrize(
     "dtype", ["?", "u1", "i1", "<u2", ">i2", "i4", "i8", "u8", "f2", ">f4", "f8", "g"]
 )

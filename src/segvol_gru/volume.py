@@ -21,6 +21,7 @@ from segvol_gru.grid import FileHeader, Grid, affine_from_ijk
 from segvol_gru.prompts import Index
 
 Modality = Literal["CT", "MR", "PET", "US", "Microscopy"]
+LARGEST = 1e30  # intensities beyond are padding, and overflow float32 where networks look
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
@@ -28,7 +29,7 @@ class Volume:
     """An image on a grid. Treat the array as read-only: a session keeps no copy.
 
     Attributes:
-        array: (D, H, W), bool, integer or float of 16 to 64 bits, finite everywhere.
+        array: (D, H, W), bool, integer or float of 16 to 64 bits, within +-`LARGEST` everywhere.
         grid: where the voxels lie.
         modality: 'CT', 'MR', 'PET', 'US', 'Microscopy' or None for unknown.
     """
@@ -50,8 +51,8 @@ class Volume:
 
         Args:
             array: (D, H, W) real numbers, not copied if it can be helped. Values that are not
-                finite are replaced in a copy: NaN and -inf by the smallest finite value, +inf by
-                the largest.
+                finite or beyond +-`LARGEST` are replaced in a copy: NaN and those below by the
+                smallest value within, those above by the largest.
             spacing: voxel size in mm along (D, H, W). Alone it puts voxel (0, 0, 0) at the
                 origin with w to the right, h to the front and d to the head.
             affine: (4, 4) voxel index (z, y, x) -> RAS mm; `spacing`, if given too, must agree.
@@ -119,14 +120,23 @@ def _checked_array(array: ArrayLike) -> NDArray[Any]:
         values = values.astype(np.float64)
     if not values.dtype.isnative:  # torch takes native byte order only
         values = values.astype(values.dtype.newbyteorder("="))
-    # One pass each: NaN and infinities always show in the minimum or the maximum.
-    if values.dtype.kind == "f" and not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        finite = values[np.isfinite(values)]
-        if finite.size == 0:
-            raise InputError("array has no finite voxel, wanted an image: read the file again.")
-        lo, hi = finite.min(), finite.max()
-        values = np.nan_to_num(values, nan=lo, neginf=lo, posinf=hi)
-    return values
+    return _within(values) if values.dtype.kind == "f" else values
+
+
+def _within(values: NDArray[Any]) -> NDArray[Any]:
+    """Floats of which none is NaN or beyond `LARGEST`; the same array if none was."""
+    most = values.dtype.type(min(LARGEST, float(np.finfo(values.dtype).max)))
+    # One pass each: NaN and what lies beyond always show in the minimum or the maximum.
+    if -most <= values.min() and values.max() <= most:
+        return values
+    usable = values[(values >= -most) & (values <= most)]
+    if usable.size == 0:
+        raise InputError(
+            f"array has no finite voxel within +-{LARGEST:g}, wanted an image: read the file again."
+        )
+    lo, hi = usable.min(), usable.max()
+    within: NDArray[Any] = np.nan_to_num(np.clip(values, lo, hi), copy=False, nan=lo)
+    return within
 
 
 def _checked_affine(

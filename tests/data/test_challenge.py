@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segvol_gru.data.challenge import read_challenge, write_challenge_segs
+from segvol_gru.data.challenge import read_challenge, read_labels, write_challenge_segs
 from segvol_gru.data.io import read_mask, read_volume
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Box, Click
@@ -124,7 +124,7 @@ def test_missing_keys_are_named(tmp_path):
         read_challenge(tmp_path / "a.npz")
     assert np.array_equal(read_mask(tmp_path / "a.npz"), IMGS)
     np.savez(tmp_path / "b.npz", segs=IMGS * 0.5)
-    with pytest.raises(InputError, match="no integer"):
+    with pytest.raises(InputError, match="whole numbers"):
         read_mask(tmp_path / "b.npz")
 
 
@@ -214,6 +214,23 @@ def test_answers_come_back_and_keep_their_memory_order(tmp_path):
         read_mask(
             tmp_path / "out.npz", read_challenge(case(tmp_path / "a.npz", imgs=IMGS[1:])).volume
         )
+
+
+@pytest.mark.parametrize("dtype", ["bool", "u1", "i2", "i8", "f2", "f4", "f8"])
+def test_answers_of_any_type_are_read(tmp_path, dtype):
+    segs = np.asfortranarray(np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)
+    np.savez(tmp_path / "a.npz", segs=segs)
+    found = read_labels(tmp_path / "a.npz")
+    assert np.array_equal(found, segs)
+    assert found.dtype.kind in "iu"
+    assert found.flags.f_contiguous
+
+
+@pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, 2.0**60])
+def test_answers_that_are_no_whole_numbers_are_refused(tmp_path, bad):
+    np.savez(tmp_path / "a.npz", segs=np.full((2, 3, 4), bad))
+    with pytest.raises(InputError, match=r"no .* array of whole numbers"):
+        read_labels(tmp_path / "a.npz")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, which is not part of the repo")

@@ -41,6 +41,14 @@ class Sure(FillBox):
         return self.at
 
 
+class Adopts(Sure):
+    """Takes any mask over."""
+
+    def adopt(self, array, spacing_mm, mask, modality):
+        self.mask = mask.copy()
+        return self.mask.copy()
+
+
 class Clueless(Sure):
     at = None
 
@@ -107,6 +115,19 @@ def test_a_run_by_hand(data, tmp_path):
 def test_without_a_suggestion_nothing_is_hit(data, tmp_path):
     summary = calibrate(data, Clueless, tmp_path / "out", OPTIONS)
     assert summary["mean"]["open"]["suggested"] == 0
+
+
+def test_masks_of_other_tools_are_watched_too(data, tmp_path):
+    summary = calibrate(data, Adopts, tmp_path / "out", Options(start="foreign:threshold"))
+    assert summary["errors"] == []
+    assert [record.suggested[0] for record in read_doubts(tmp_path / "out")] != [None] * 4
+
+
+def test_other_data_have_a_folder_of_their_own(data, tmp_path):
+    calibrate(data, Sure, tmp_path / "out", OPTIONS)
+    more = write_folder(tmp_path / "more", [("a", "set", hollow(), {})])
+    with pytest.raises(InputError, match=r"other settings \(data\)"):
+        calibrate(more, Sure, tmp_path / "out", OPTIONS)
 
 
 def test_steps_without_error_have_nothing_to_find(tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from segvol_gru.data.dataset import Case, read_manifest
 from segvol_gru.errors import InputError
 from segvol_gru.evaluation.coreset import allot, choose, write_manifest
+from segvol_gru.evaluation.inputs import Competition
 
 
 def cases(**sizes: int) -> list[Case]:
@@ -72,3 +73,13 @@ def test_a_coreset_is_a_manifest(tmp_path: Path) -> None:
     assert (first.dataset, first.split, first.instances, second.instances) == (
         *("a", "train", False, True),
     )
+
+
+def test_competition_files_get_no_manifest_of_ours(tmp_path: Path) -> None:
+    """It would have their spacing read in another order."""
+    file = tmp_path / "CT_set_1.npz"
+    found = [Competition(file, "CT", "CT_set", "CT_set_1", "train", "research", False, None)]
+    write_manifest(tmp_path / "coreset.csv", tmp_path, found)
+    with pytest.raises(InputError, match=r"CT_set_1\.npz read as a file of `prepare`"):
+        write_manifest(tmp_path / "manifest.csv", tmp_path, found)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coreset.csv"]

@@ -10,7 +10,7 @@ from folders import SHAPE, cube, write_folder
 
 from segvol_gru.data.challenge import read_challenge
 from segvol_gru.errors import InputError
-from segvol_gru.evaluation.folder import FolderCommand, write_input
+from segvol_gru.evaluation.folder import FolderCommand, run_command, write_input
 from segvol_gru.evaluation.models import foreign_model
 from segvol_gru.evaluation.protocol import evaluate
 from segvol_gru.evaluation.records import read_records
@@ -104,3 +104,9 @@ def test_inputs_read_back_as_they_were_said(tmp_path):
     assert np.array_equal(case.previous, previous)
     with np.load(path, allow_pickle=True) as raw:
         assert raw["clicks_order"].shape == (2, 2)
+
+
+def test_a_command_may_say_what_is_no_text(tmp_path):
+    run_command(["sh", "-c", "printf 'caf\\351'"], tmp_path, tmp_path)
+    with pytest.raises(InputError, match="ended with code 3: caf"):
+        run_command(["sh", "-c", "printf 'caf\\351' >&2; exit 3"], tmp_path, tmp_path)

@@ -94,6 +94,14 @@ def test_labels_in_a_folder_of_their_own(tmp_path):
     assert summary["datasets"]["US_set"]["n"] == 2
 
 
+def test_files_of_one_name_are_refused(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        competition(tmp_path / folder / "CT_s_1.npz", two_cubes())
+    with pytest.raises(InputError, match=r"CT_s_1\.npz have one name"):
+        find_cases(tmp_path, "val")
+
+
 def test_an_unknown_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="competition"):
         find_cases(tmp_path, "val")

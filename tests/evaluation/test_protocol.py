@@ -13,6 +13,7 @@ from segvol_gru.errors import InputError
 from segvol_gru.evaluation.protocol import evaluate
 from segvol_gru.evaluation.records import read_records
 from segvol_gru.evaluation.tasks import Options
+from segvol_gru.evaluation.workers import rank_and_world
 
 
 class WrongShape(FillBox):
@@ -136,6 +137,28 @@ def test_ranks_share_the_cases(folder, tmp_path, monkeypatch):
     ]
     assert lines == [["a", "a"], ["b"]]
     assert [r.number for r in read_records(tmp_path / "out")] == [0, 1, 2]
+
+
+def test_a_rank_without_cases_waits_for_nobody(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "9")
+    monkeypatch.setenv("RANK", "8")
+    summary = evaluate(folder, FillBox, tmp_path / "out", Options())
+    assert summary["datasets"] == {}
+    monkeypatch.setenv("RANK", "0")
+    assert evaluate(folder, FillBox, tmp_path / "out", Options())["datasets"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, (1, 2)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "measure"}, (3, 4)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "interactive"}, (0, 1)),
+    ],
+)
+def test_launchers_say_which_process_this_is(environment, place):
+    assert rank_and_world(environment) == place
 
 
 def test_workers_give_the_same_records(folder, tmp_path):

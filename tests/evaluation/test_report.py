@@ -171,10 +171,12 @@ def test_traits_by_hand(tmp_path):
     assert found.depth_vox == 3
     assert found.touching == pytest.approx(36 / 108)  # three faces of 36 voxels lie inside
     cache = tmp_path / "traits.json"
-    first = read_traits(tmp_path / "data", "val", cache)
+    first = read_traits(tmp_path / "data", "val", set(), cache)
     assert first["a", 1] == found
     assert first["a", 3].touching == 0
-    assert read_traits(tmp_path / "nowhere", "val", cache) == first
+    assert read_traits(tmp_path / "nowhere", "val", {("a", 1)}, cache) == first
+    write_folder(tmp_path / "more", [("new", "set", gts, {})])
+    assert ("new", 1) in read_traits(tmp_path / "more", "val", {("a", 1), ("new", 1)}, cache)
     pet = record("a", 0.5, modality="PET")
     assert [test(pet, found) for test in HARD.values()] == [True, False, True, True, True]
     assert [size_bin(record("a", 0.5, voxels=n)) for n in (999, 1000, 10**6)] == [
@@ -256,7 +258,7 @@ def test_a_page_that_needs_nothing_else(tmp_path):
     write_folder(tmp_path / "data", rows)
     evaluate(tmp_path / "data", FillBox, tmp_path / "fill", Options(start="challenge"))
     runs = [Run.read("fill", tmp_path / "fill"), Run("<big>", {}, reason="weights are missing")]
-    traits = read_traits(tmp_path / "data", "val", tmp_path / "traits.json")
+    traits = read_traits(tmp_path / "data", "val", set(), tmp_path / "traits.json")
     path = write_report(tmp_path, "A & B", ["One fact."], runs, traits, lambda r: PNG)
     text = path.read_text(encoding="utf-8")
     parser = Page()

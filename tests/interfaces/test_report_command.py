@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,17 @@ def test_some_models_and_a_command(tiny_model: Path, data: Path, tmp_path: Path)
     code, _, said = run("report", data, "--out", out, "--command", "field=x")
     assert code == 2
     assert "NAME=words" in said
+
+
+def test_pictures_are_those_of_the_run_shown(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="needs the extra evaluate")
+    pages = []
+    for out, name in (("both", "box"), ("both", "geodesic"), ("alone", "geodesic")):
+        code, _, _ = run("report", data, "--out", tmp_path / out, "--only", name)
+        assert code == 0
+        page = (tmp_path / out / "report.html").read_text(encoding="utf-8")
+        pages.append(re.findall(r"data:image/png;base64,([^\"]+)", page))
+    assert pages[0] != pages[1] == pages[2]
 
 
 def test_variants_go_on_and_are_tabled(tiny_model: Path, data: Path, tmp_path: Path) -> None:

@@ -150,6 +150,8 @@ def test_a_mask_of_another_tool_is_corrected(tiny_model: Path, image: Path, tmp_
         (("--box", BOX, "--model", "nowhere"), "nowhere"),
         (("--box", BOX, "--modality", "XR"), "XR"),
         (("--box", BOX, "--overlay", "nowhere/o.png"), "no folder"),
+        (("--box", BOX, "--overlay", "o.txt"), "no known ending"),
+        (("--box", BOX, "--probability", "p.npz"), "no known ending"),
     ],
 )
 def test_refusals(

@@ -76,21 +76,26 @@ def read_challenge(path: Path, *, modality: str | None = None) -> ChallengeCase:
 def read_labels(path: Path) -> NDArray[np.integer[Any]]:
     """The label map of a competition answer (`segs`) or ground truth (`gts`) file.
 
+    Whole numbers in a floating type are taken for what they are; their memory order stays, by
+    which the evaluator breaks ties.
+
     Raises:
         InputError: neither key is there, or not (D, H, W) whole numbers.
     """
     found = read_npz(path, ("segs", "gts"))
-    for key in ("segs", "gts"):
-        if key in found:
-            labels = found[key]
-            if (
-                not isinstance(labels, np.ndarray)
-                or labels.ndim != 3
-                or labels.dtype.kind not in "biu"
-            ):
-                break
+    labels = found.get("segs", found.get("gts"))
+    if isinstance(labels, np.ndarray) and labels.ndim == 3:
+        if labels.dtype.kind == "f" and labels.size and _whole(labels):
+            labels = labels.astype(np.int64)
+        if labels.dtype.kind in "biu":
             return np.asarray(labels, np.uint8 if labels.dtype == np.bool_ else labels.dtype)
-    raise InputError(f"{path} has no integer (D, H, W) array `segs` or `gts`; give a label file.")
+    raise InputError(f"{path} has no (D, H, W) array of whole numbers `segs` or `gts`; write one.")
+
+
+def _whole(labels: NDArray[np.floating[Any]]) -> bool:
+    """Whether floating numbers are whole, and small enough to be exact."""
+    exact = float(labels.max()) < 2**53 and float(labels.min()) > -(2**53)  # False for nan
+    return exact and bool((labels % 1 == 0).all())
 
 
 def write_challenge_segs(path: Path, segs: NDArray[Any]) -> None:

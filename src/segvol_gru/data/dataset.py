@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from segvol_gru.errors import InputError
 
 MIN_TASK_VOXELS = 50  # smaller structures are not a task
+MANIFEST = "manifest.csv"
 MAX_INSTANCES = 12  # tasks of a case whose labels are object numbers
 
 
@@ -68,13 +69,16 @@ def read_manifest(folder: Path) -> list[Case]:
     """List the cases of a data folder.
 
     Raises:
-        InputError: there is no manifest, or a column is missing.
+        InputError: there is no manifest, a column is missing, or a row is cut short.
     """
-    path = folder / "manifest.csv"
+    path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(f"{folder} has no manifest.csv; give a data folder made by `prepare`.")
+        raise InputError(f"{folder} has no {MANIFEST}; give a data folder made by `prepare`.")
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    short = next((n for n, row in enumerate(rows, start=1) if None in row.values()), None)
+    if short is not None:
+        raise InputError(f"row {short} of {path} has too few cells; write one for every column.")
     try:
         return [
             Case(
@@ -129,6 +133,13 @@ def with_tasks(
             f"{case.file.name} has image {image.shape}, labels {labels.shape} and spacing "
             f"{spacing_mm}, wanted one 3-D shape and three numbers."
         )
+    if image.dtype != np.uint8 or labels.dtype.kind not in "biu":
+        raise InputError(
+            f"{case.file.name} has an image of {image.dtype} and labels of {labels.dtype}, wanted "
+            "uint8 and integers; convert it with `prepare`."
+        )
+    if not all(0 < mm < np.inf for mm in spacing_mm):
+        raise InputError(f"{case.file.name} has spacing {spacing_mm}, wanted three above 0 mm.")
     found = _tasks(labels)
     if case.instances:
         largest = sorted(found, key=lambda k: (-found[k][2], k))[:MAX_INSTANCES]

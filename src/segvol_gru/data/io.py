@@ -30,6 +30,8 @@ NIFTI = (".nii", ".nii.gz")
 ITK_WRITABLE = (".nrrd", ".mha", ".mhd")
 ITK = (*ITK_WRITABLE, ".nhdr")
 NPZ = (".npz",)
+MAPS = (*NIFTI, *ITK_WRITABLE)  # what probabilities are written to
+MASKS = (*MAPS, *NPZ)
 StrPath = str | os.PathLike[str]
 
 
@@ -61,7 +63,7 @@ def read_volume(
     if source.is_dir():
         _refuse_choice(source, channel, time)
         return read_dicom(source, modality)
-    suffix = _suffix(source, (*NIFTI, *ITK, *NPZ))
+    suffix = ending(source, (*NIFTI, *ITK, *NPZ))
     if not source.is_file():
         raise InputError(f"there is no file {source}; give the path of an image.")
     if suffix in NIFTI:
@@ -117,7 +119,7 @@ def write_mask(path: StrPath, mask: ArrayLike, like: Volume | Grid) -> None:
         InputError: another shape than the image, values that are no labels, or not writable.
     """
     labels = as_labels(np.asarray(mask), "mask")
-    target, grid, write = _target(path, labels.shape, "mask", like)
+    target, grid, write = _target(path, labels.shape, "mask", like, MASKS)
     if write is None:
         write_challenge_segs(target, labels)
     elif labels.dtype.itemsize > 2:
@@ -138,14 +140,13 @@ def write_probability(path: StrPath, p_prob: ArrayLike, like: Volume | Grid) -> 
         InputError: another shape than the image, values outside 0..1, or not writable.
     """
     values = np.asarray(p_prob, dtype=np.float32)
-    target, grid, write = _target(path, values.shape, "p_prob", like)
+    target, grid, write = _target(path, values.shape, "p_prob", like, MAPS)
     if not (values.min() >= 0 and values.max() <= 1):
         raise InputError(
             f"p_prob runs from {values.min()} to {values.max()}, wanted probabilities 0 to 1; "
             "apply the sigmoid to logits first."
         )
-    if write is None:
-        raise InputError(f"{target} cannot hold probabilities; give a .nii.gz or .nrrd name.")
+    assert write is not None
     write(target, values, grid)
 
 
@@ -170,7 +171,7 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[np.integer[Any]]:
 
 
 def _target(
-    path: StrPath, shape: tuple[int, ...], name: str, like: Volume | Grid
+    path: StrPath, shape: tuple[int, ...], name: str, like: Volume | Grid, known: tuple[str, ...]
 ) -> tuple[Path, Grid, Callable[[Path, NDArray[Any], Grid], None] | None]:
     """Check a shape and a file name; the writer is None for .npz."""
     grid = like.grid if isinstance(like, Volume) else like
@@ -179,12 +180,17 @@ def _target(
             f"{name} has shape {shape}, wanted the image's {grid.shape} in order (D, H, W)."
         )
     target = Path(path)
-    suffix = _suffix(target, (*NIFTI, *ITK_WRITABLE, *NPZ))
+    suffix = ending(target, known)
     writers = {**dict.fromkeys(NIFTI, write_nifti), **dict.fromkeys(ITK_WRITABLE, write_itk)}
     return target, grid, writers.get(suffix)
 
 
-def _suffix(path: Path, known: tuple[str, ...]) -> str:
+def ending(path: Path, known: tuple[str, ...]) -> str:
+    """How a file's name ends.
+
+    Raises:
+        InputError: otherwise than with one of `known`.
+    """
     for suffix in known:
         if path.name.lower().endswith(suffix):
             return suffix

@@ -6,8 +6,9 @@ file runs what its author likes. Here a pickle passes three gates:
 1. its opcodes are scanned; only those that build plain values are let through;
 2. every name it asks for is one of four of numpy's, and gets a stand-in that never calls numpy's
    own reconstruction (which trusts shapes and lengths in the file);
-3. what comes out is copied into lists, dicts, str, int, float, bool and None, with a limit on
-   the number of values (a small pickle can refer to itself many times over).
+3. what comes out is copied into lists, dicts, str, int, float, bool and None.
+
+A small pickle can refer to itself many times over, so values are counted while they are made.
 """
 
 from __future__ import annotations
@@ -97,35 +98,54 @@ def load_plain(data: bytes) -> Any:
             # The memo is a table: a far index would claim memory for all before it.
             if opcode.name == "LONG_BINPUT" and (argument or 0) > len(data):
                 raise pickle.UnpicklingError("its memo index is absurd")
-        return _Plain().copy(_Reader(io.BytesIO(data)).load(), 0)
+        return _Plain().copy(_Reader(data).load(), 0)
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise pickle.UnpicklingError(f"damaged: {error}") from None
 
 
+class _Budget:
+    """How many values may still be made."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_VALUES
+
+    def spend(self, count: int) -> None:
+        """Refuse what is too much before it takes memory."""
+        self.left -= count
+        if self.left < 0:
+            raise pickle.UnpicklingError(f"it holds more than {MAX_VALUES} values")
+
+
 class _Reader(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self._budget = _Budget()
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which could run code")
-        return _Name(NAMES[module, name])
+        return _Name(NAMES[module, name], self._budget)
 
 
 class _Name:
     """Stands for one of numpy's names: callable as the pickle expects, unchangeable."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_budget", "_name")
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, budget: _Budget) -> None:
+        self._name, self._budget = name, budget
 
     def __call__(self, *arguments: Any) -> Any:
         if self._name == "dtype":
             return _Dtype(arguments[0])
         if self._name == "_reconstruct":
-            return _Array()
+            return _Array(self._budget)
         if self._name == "scalar":
-            return _values(arguments[0], (), arguments[1])
+            return _values(arguments[0], (), arguments[1], self._budget)
         raise pickle.UnpicklingError(f"it calls {self._name}")
 
     def __setstate__(self, state: Any) -> None:
@@ -153,33 +173,36 @@ class _Dtype:
 class _Array:
     """An array under reconstruction; `nested` are its values as nested lists."""
 
-    __slots__ = ("nested",)
+    __slots__ = ("_budget", "nested")
+
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         if dtype.code[0] != "O":
-            self.nested = _values(dtype, shape, data, "F" if fortran else "C")
+            self.nested = _values(dtype, shape, data, self._budget, "F" if fortran else "C")
             return
-        _check_shape(shape)
+        self._budget.spend(_places(shape))
         if not isinstance(data, list) or math.prod(shape) != len(data) or fortran:
             raise pickle.UnpicklingError(f"its objects do not fill shape {shape!r}")
         self.nested = _nest(data, shape)
 
 
-def _values(dtype: Any, shape: Any, data: Any, order: Any = "C") -> Any:
+def _values(dtype: Any, shape: Any, data: Any, budget: _Budget, order: Any = "C") -> Any:
     if not isinstance(dtype, _Dtype) or dtype.code[0] == "O":
         raise pickle.UnpicklingError("it holds objects where numbers belong")
-    _check_shape(shape)
+    letters = int(dtype.code[1:]) if dtype.code[0] == "U" else 1
+    budget.spend(_places(shape) * max(letters, 1))
     swapped = dtype.order == (">" if sys.byteorder == "little" else "<")
     kind = np.dtype(dtype.code)
     flat = np.frombuffer(data, kind.newbyteorder("S") if swapped else kind)
     return flat.reshape(shape, order=order).tolist()
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    """Refuse shapes that would make many empty lists out of nothing."""
-    if math.prod(max(n, 1) for n in shape) > MAX_VALUES:
-        raise pickle.UnpicklingError(f"it claims shape {shape!r}")
+def _places(shape: tuple[int, ...]) -> int:
+    """Values of an array, and the lists around them where it is empty."""
+    return math.prod(max(n, 1) for n in shape)
 
 
 def _nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
@@ -193,12 +216,12 @@ class _Plain:
     """Copies values, counting them."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self._budget = _Budget()
 
     def copy(self, value: Any, depth: int) -> Any:
-        self.count += 1
-        if self.count > MAX_VALUES or depth > MAX_DEPTH:
-            raise pickle.UnpicklingError("it holds too many values or nests too deep")
+        self._budget.spend(1)
+        if depth > MAX_DEPTH:
+            raise pickle.UnpicklingError("it nests too deep")
         if value is None or type(value) in (bool, int, float, str):
             return value
         if type(value) is _Array:

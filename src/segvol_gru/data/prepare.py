@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from segvol_gru.data.dataset import read_manifest
+from segvol_gru.data.dataset import MANIFEST, read_manifest
 from segvol_gru.data.files import whole_file
 from segvol_gru.data.io import read_mask, read_volume
 from segvol_gru.data.prepare_pairs import find_pairs
@@ -206,7 +206,7 @@ def _alike(cases: Sequence[CaseFacts]) -> dict[str, str]:
 
 def _older_rows(out: Path, dataset: str) -> list[dict[str, str]]:
     """Rows of the manifest that is there; this data set must not be among them."""
-    path = out / "manifest.csv"
+    path = out / MANIFEST
     if not path.is_file():
         return []
     if any(case.dataset == dataset for case in read_manifest(out)):
@@ -236,7 +236,7 @@ def _write_manifest(
         }
         for case in cases
     ]
-    path = out / "manifest.csv"
+    path = out / MANIFEST
     with whole_file(path) as fresh, fresh.open("w", newline="", encoding="utf-8") as stream:
         head = (*COLUMNS, *COLUMNS_MORE)
         writer = csv.DictWriter(stream, head, restval="", extrasaction="ignore")

@@ -8,7 +8,6 @@ Source: the paper, section 3.2; windows and percentiles as in MedSAM's preproces
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from segvol_gru.data.intensity import Histogram, ct_window_name, is_hounsfield, is_shifted_ct
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Box, Index
-from segvol_gru.volume import Volume
+from segvol_gru.volume import LARGEST, Volume
 
 PERCENTILES = (0.005, 0.995)  # paper, section 3.2
 FOREGROUND_PERCENTILES = (0.05, 99.95)  # SegVol ForegroundNorm
@@ -42,10 +41,10 @@ class Window:
     name: str = "given"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lo) and math.isfinite(self.hi) and self.lo < self.hi):
+        if not -LARGEST <= self.lo < self.hi <= LARGEST:
             raise InputError(
-                f"window runs from {self.lo} to {self.hi}, wanted two finite intensities, "
-                "the smaller first."
+                f"window runs from {self.lo} to {self.hi}, wanted two intensities within "
+                f"+-{LARGEST:g}, the smaller first."
             )
 
     def apply(self, array: ArrayLike) -> NDArray[np.float32]:

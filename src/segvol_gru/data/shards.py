@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segvol_gru.data.dataset import Case
+from segvol_gru.data.dataset import MANIFEST, Case
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
 
@@ -105,7 +105,7 @@ class StoredCase:
 
 def has_shards(folder: Path) -> bool:
     """Whether a folder holds shards and no manifest."""
-    return not (folder / "manifest.csv").is_file() and any(folder.glob(PATTERN))
+    return not (folder / MANIFEST).is_file() and any(folder.glob(PATTERN))
 
 
 def open_shards(folder: Path) -> list[StoredCase]:

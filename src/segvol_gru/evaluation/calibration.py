@@ -30,7 +30,7 @@ from segvol_gru.evaluation.inputs import load
 from segvol_gru.evaluation.records import Record, append_records, keep_settings
 from segvol_gru.evaluation.reliability import by_logit, by_probability, edge, near_boundaries
 from segvol_gru.evaluation.tasks import Options, Task, describe, plan, thinned
-from segvol_gru.evaluation.trial import Segmenter, Spacing, run_task
+from segvol_gru.evaluation.trial import MaskStarter, Segmenter, Spacing, run_task
 from segvol_gru.evaluation.workers import Watch, spread, watched
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.simulate import BoolArray
@@ -79,7 +79,7 @@ def calibrate(
     """
     out.mkdir(parents=True, exist_ok=True)
     settings = {name: getattr(options, name) for name in ("start", "jitter", "split", "seed")}
-    keep_settings(out / "settings.json", {**settings, "model": model})
+    keep_settings(out / "settings.json", data, {**settings, "model": model})
     finished = {(d.case, d.label) for d in read_doubts(out) if not d.error}
     work: list[Work] = []
     faulty: list[Doubts] = []
@@ -168,6 +168,13 @@ class Observer:
     ) -> BoolArray:
         """See `evaluation.trial.Segmenter`."""
         return self._seen(self._inner.start(array, spacing_mm, box, click, modality))
+
+    def adopt(
+        self, array: NDArray[np.uint8], spacing_mm: Spacing, mask: BoolArray, modality: str
+    ) -> BoolArray:
+        """See `evaluation.trial.MaskStarter`."""
+        assert isinstance(self._inner, MaskStarter)
+        return self._seen(self._inner.adopt(array, spacing_mm, mask, modality))
 
     def click(self, click: Click) -> BoolArray:
         """See `evaluation.trial.Segmenter`."""

@@ -99,7 +99,7 @@ def compete(
     cases = chosen_cases(data, contest.split, contest.datasets, contest.most)
     out.mkdir(parents=True, exist_ok=True)
     settings = {name: getattr(contest, name) for name in ("rules", "split", "seed")}
-    keep_settings(out / "settings.json", {**settings, "model": model})
+    keep_settings(out / "settings.json", data, {**settings, "model": model})
     finished = {result.case for result in read_results(out) if not result.faults}
     left = [numbered for numbered in cases if file_name(numbered[1]) not in finished]
     results = spread(left, factory, partial(_run, contest=contest), contest.workers)

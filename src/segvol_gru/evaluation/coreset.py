@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segvol_gru.data.dataset import Case
+from segvol_gru.data.dataset import MANIFEST, Case
 from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 
@@ -77,7 +77,18 @@ def allot(sizes: dict[Stratum, int], budget: int) -> dict[Stratum, int]:
 
 
 def write_manifest(path: Path, data: Path, cases: Sequence[Case]) -> None:
-    """Write cases as the rows of a manifest, files relative to the data folder."""
+    """Write cases as the rows of a manifest, files relative to the data folder.
+
+    Raises:
+        InputError: it would be the manifest of a folder whose files are of another form, and so
+            have them read as what they are not.
+    """
+    foreign = next((case for case in cases if type(case) is not Case), None)
+    if foreign is not None and path.resolve() == (data / MANIFEST).resolve():
+        raise InputError(
+            f"{path} would have {foreign.file.name} read as a file of `prepare`, which it is not; "
+            "give another name."
+        )
     with whole_file(path) as fresh, fresh.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)

@@ -110,7 +110,9 @@ def run_command(words: Sequence[str], inputs: Path, outputs: Path) -> None:
     for place, path in places.items():
         filled = [word.replace(place, path) for word in filled]
     try:
-        done = subprocess.run(filled, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            filled, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     except OSError as error:
         raise InputError(
             f"cannot run {words[0]!r} ({error}); give a command that exists."

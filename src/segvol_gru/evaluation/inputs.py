@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segvol_gru.data.challenge import PREFIXES, read_challenge, read_labels
-from segvol_gru.data.dataset import Case, LoadedCase, load_case, read_manifest, with_tasks
+from segvol_gru.data.dataset import MANIFEST, Case, LoadedCase, load_case, read_manifest, with_tasks
 from segvol_gru.data.io import NIFTI, read_mask, read_volume
 from segvol_gru.data.preprocess import window_for
 from segvol_gru.errors import InputError
@@ -57,9 +57,20 @@ def find_cases(data: Path, split: str) -> list[Case]:
     """List the cases of a folder, in order of file names.
 
     Raises:
-        InputError: the folder has none of the known forms.
+        InputError: the folder has none of the known forms, or two files of one name, by which
+            results are told apart.
     """
-    if (data / "manifest.csv").is_file():
+    found: dict[str, Case] = {}
+    for case in _listed(data, split):
+        other = found.setdefault(case.file.stem, case)
+        if other is not case:
+            raise InputError(f"{other.file} and {case.file} have one name; rename one of them.")
+    return list(found.values())
+
+
+def _listed(data: Path, split: str) -> list[Case]:
+    """The cases of a folder of any form."""
+    if (data / MANIFEST).is_file():
         cases = [case for case in read_manifest(data) if case.split == split]
         return sorted(cases, key=lambda case: case.file.stem)
     for images, labels in PAIRS:

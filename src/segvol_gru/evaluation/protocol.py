@@ -4,13 +4,11 @@ Anything that satisfies `Segmenter` can be driven. Every task leaves one line in
 folder when it is done; starting again goes on after the last line. Cases that cannot be read and
 segmenters that fail are recorded by name and do not stop the run.
 
-Cases are dealt out to ranks (environment RANK and WORLD_SIZE, as torchrun and srun set them) and
-within a rank to worker processes.
+Cases are dealt out to ranks (those of torchrun or srun) and within a rank to worker processes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +27,7 @@ from segvol_gru.evaluation.records import (
 from segvol_gru.evaluation.summary import summarise
 from segvol_gru.evaluation.tasks import Options, Task, blank_record, describe, plan, thinned
 from segvol_gru.evaluation.trial import Segmenter, SegmenterFactory, run_task
-from segvol_gru.evaluation.workers import Watch, spread, watched
+from segvol_gru.evaluation.workers import Watch, rank_and_world, spread, watched
 
 NOT_SETTINGS = ("workers", "datasets", "most")  # what a task's record does not depend on
 
@@ -62,11 +60,11 @@ def evaluate(
     Raises:
         InputError: the manifest is unusable, or `out` holds results of other settings.
     """
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = rank_and_world()
     out.mkdir(parents=True, exist_ok=True)
     settings = {k: v for k, v in asdict(options).items() if k not in NOT_SETTINGS}
     settings["model"] = model
-    keep_settings(out / "settings.json", settings)
+    keep_settings(out / "settings.json", data, settings)
     finished = {record.key for record in read_records(out) if not record.error}
     work: list[Work] = []
     faulty: list[Record] = []
@@ -84,7 +82,7 @@ def evaluate(
     count = sum(len(tasks) for _, tasks in work)
     records = spread(work, segmenter_factory, partial(_run, options=options), options.workers)
     append_records(path, watched(records, count, watch))
-    return summarise(out)
+    return summarise(out, whole=world == 1)
 
 
 def _run(segmenter: Segmenter, work: Work, options: Options) -> Iterator[Record]:

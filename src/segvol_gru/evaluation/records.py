@@ -138,13 +138,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def keep_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Remember how a folder's records were made.
+def keep_settings(path: Path, data: Path, settings: dict[str, Any]) -> None:
+    """Remember how a folder's records were made, and of which data.
 
     Raises:
-        InputError: records of other settings are already there.
+        InputError: records of other data or settings are already there.
     """
-    settings = json.loads(json.dumps(settings))
+    settings = json.loads(json.dumps({**settings, "data": str(data.resolve())}))
     if path.is_file():
         older = json.loads(path.read_text(encoding="utf-8"))
         differing = [k for k in settings if older.get(k) != settings[k]]

@@ -46,8 +46,12 @@ COLUMNS = (
 )
 
 
-def summarise(out: Path) -> Stats:
+def summarise(out: Path, *, whole: bool = True) -> Stats:
     """Aggregate the records of a folder; write `summary.json` and `summary.csv` beside them.
+
+    Args:
+        out: the folder.
+        whole: other processes do not add to it, so that records must be there.
 
     Returns:
         `datasets`: per data set, `n` tasks, `subjects`, `dsc` and `nsd` (six values: box, clicks
@@ -61,10 +65,10 @@ def summarise(out: Path) -> Stats:
         What has no value is null in the file, NaN here.
 
     Raises:
-        InputError: the folder holds no records.
+        InputError: the folder should hold records and does not.
     """
     records = read_records(out)
-    if not records:
+    if whole and not records:
         raise InputError(f"{out} holds no records, wanted rows-*.jsonl; run the protocol first.")
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:

@@ -65,7 +65,7 @@ def models_table(runs: Sequence[Run]) -> Table:
     keys = shared_tasks(runs)
     head: tuple[str, ...] = ("model", "tasks", "DSC box", *(f"DSC {s}" for s in STEPS[1:]))
     head += ("DSC AUC", "NSD 5", "NSD AUC", "clicks to 0.85", "clicks to 0.90")
-    head += ("harmful %", "s first", "s / click", "peak MiB")
+    head += ("harmful %", "s first", "s / click", "process peak MiB")
     columns = (*(f"dsc_{s}" for s in STEPS), "dsc_auc", "nsd_5", "nsd_auc")
     rows: list[tuple[Cell, ...]] = []
     for run in runs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,14 +57,23 @@ HARD: dict[str, Test] = {
 """Groups of structures that are looked at apart; they overlap."""
 
 
-def read_traits(data: Path, split: str, cache: Path) -> dict[Key, Traits]:
-    """Traits of every task of a split, from a file if they stand there already.
+def read_traits(data: Path, split: str, wanted: Set[Key], cache: Path) -> dict[Key, Traits]:
+    """Traits of every task of a split.
 
-    Cases that cannot be read have none.
+    Args:
+        data: the data folder.
+        split: of the manifest.
+        wanted: tasks that have been run.
+        cache: file of an earlier call, which is believed if it knows all of them.
+
+    Returns:
+        Traits by task; cases that cannot be read have none.
     """
     if cache.is_file():
-        rows = json.loads(cache.read_text(encoding="utf-8"))
-        return {(r["case"], r["label"]): Traits(r["depth_vox"], r["touching"]) for r in rows["all"]}
+        rows = json.loads(cache.read_text(encoding="utf-8"))["all"]
+        known = {(r["case"], r["label"]): Traits(r["depth_vox"], r["touching"]) for r in rows}
+        if wanted <= known.keys():
+            return known
     found: dict[Key, Traits] = {}
     for case in find_cases(data, split):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,6 +14,15 @@ Work = TypeVar("Work")
 Result = TypeVar("Result")
 Watch = Callable[[int, int], None]  # pieces done, pieces in all
 THREADS = "OMP_NUM_THREADS"
+
+
+def rank_and_world(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Which of how many processes this is, as torchrun or, outside a shell of it, srun says."""
+    if "RANK" in environment:
+        return int(environment["RANK"]), int(environment.get("WORLD_SIZE", "1"))
+    if environment.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return 0, 1
+    return int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1"))
 
 
 def spread(

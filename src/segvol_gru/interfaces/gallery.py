@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from segvol_gru.simulate import BoolArray
 from segvol_gru.volume import Volume
 
 SHOWN = (0, 1, 3, 5)  # steps
+DIGITS = 12  # of a digest in a name
 
 
 class Gallery:
@@ -41,9 +43,10 @@ class Gallery:
         self._segmenter: Segmenter | None = None
 
     def __call__(self, record: Record) -> bytes:
-        """The picture of a task, PNG; from the folder if it was drawn before."""
-        name = re.sub(r"[^\w.-]", "_", f"{record.case}_{record.label}.png")
-        path = self._folder / name
+        """The picture of a task, PNG; from the folder if the same answers were drawn before."""
+        answers = repr((record.box, record.clicks, record.dsc, record.nsd)).encode()
+        name = f"{record.case}_{record.label}_{hashlib.sha256(answers).hexdigest()[:DIGITS]}.png"
+        path = self._folder / re.sub(r"[^\w.-]", "_", name)
         if not path.is_file():
             self._draw(path, record)
         return path.read_bytes()

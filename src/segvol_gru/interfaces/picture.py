@@ -21,11 +21,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from segvol_gru.data.files import whole_file
 from segvol_gru.data.preprocess import Window
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.simulate import BoolArray, bounds_of
 from segvol_gru.volume import Volume
 
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".pdf", ".svg")
 MARGIN_MM = 15.0  # seen around the structure
 NEAR_VOX = 2  # clicks at most as far from a plane count as lying in it
 PANEL_INCH = 2.4
@@ -64,12 +66,15 @@ def draw(
     """Write a picture.
 
     Args:
-        path: file to write; matplotlib takes the format from its ending.
+        path: file to write, with an ending of `PICTURES`.
         volume: the image.
         window: which intensities are black and white.
         panels: columns, at least one.
         box: drawn as a rectangle.
         reference: (D, H, W) bool, drawn as a thin line.
+
+    Raises:
+        InputError: the file cannot be written.
     """
     lo, hi, centre = _view(volume, panels, box, reference)
     extent = (np.array(hi) - lo) * volume.spacing_mm
@@ -87,7 +92,8 @@ def draw(
         for axis in range(3):
             place = _Plane(volume, axis, centre[axis], lo, hi)
             place.show(axes[axis, column], window, panel, box, reference)
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as fresh:
+        figure.savefig(fresh, dpi=110)
 
 
 @dataclass(frozen=True, slots=True)

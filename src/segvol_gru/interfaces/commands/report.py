@@ -127,7 +127,8 @@ def _write(
 
     (out / "gallery").mkdir(exist_ok=True)
     gallery = Gallery(data, options, factory, out / "gallery")
-    traits = read_traits(data, options.split, out / "traits.json")
+    wanted = {key for run in runs for key in run.tasks}
+    traits = read_traits(data, options.split, wanted, out / "traits.json")
     facts = _facts(data, options, runs)
     return write_report(out, "Interactive segmentation report", facts, runs, traits, gallery, more)
 

@@ -62,11 +62,20 @@ class Outputs:
     session: Path | None
 
     def check(self) -> None:
-        """Demand folders to write to, before anything is computed.
+        """Demand folders to write to and names that say a format, before anything is computed.
 
         Raises:
-            InputError: one of them is missing.
+            InputError: a folder is missing, or a name ends otherwise.
         """
+        from segvol_gru.data.io import MAPS, MASKS, ending
+
+        ending(self.mask, MASKS)
+        if self.probability is not None:
+            ending(self.probability, MAPS)
+        if self.overlay is not None:
+            from segvol_gru.interfaces.picture import PICTURES
+
+            ending(self.overlay, PICTURES)
         for item in fields(self):
             path: Path | None = getattr(self, item.name)
             if path is not None and not path.absolute().parent.is_dir():
