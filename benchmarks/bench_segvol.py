@@ -24,7 +24,7 @@ from segvol_gru.base.compact import CompactBase
 from segvol_gru.base.precision import Precision, autocast, native_bfloat16
 from segvol_gru.base.segvol import SegVolConfig, describe, random_segvol
 from segvol_gru.base.views import Views
-from segvol_gru.base.vit import ImageEncoder, SelfAttention
+from segvol_gru.base.vit import Block, ImageEncoder, SelfAttention
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.pipeline import Model, refine, start_from_logits
 from segvol_gru.prompts import Box, Click
@@ -43,12 +43,14 @@ def plain_attention(part: SelfAttention, x: Tensor) -> Tensor:
     q, k, v = qkv.unbind(0)
     weights = torch.einsum("bhqd,bhkd->bhqk", q, k) * q.shape[-1] ** -0.5
     mixed = torch.einsum("bhqk,bhkd->bhqd", weights.softmax(-1), v)
-    return part.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+    out: Tensor = part.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+    return out
 
 
 def plain_encode(encoder: ImageEncoder, image: Tensor) -> Tensor:
-    x = encoder.patch_embedding(image)
+    x: Tensor = encoder.patch_embedding(image)
     for block in encoder.blocks:
+        assert isinstance(block, Block)
         x = x + plain_attention(block.attn, block.norm1(x))
         x = x + block.mlp(block.norm2(x))
     x = encoder.norm(x)
@@ -69,7 +71,8 @@ class Clicker:
     """Clicks at ever new places inside the box, each answered by SegVol and the corrector."""
 
     def __init__(self, views: Views, image: np.ndarray) -> None:
-        self.views, self.clicks = views, ()
+        self.views = views
+        self.clicks: tuple[Click, ...] = ()
         self.scan = Scan(image, (1.0, 1.0, 1.0), (0.0, 1.0))
         self.model = Model(CompactBase().eval(), FieldCorrector().eval(), "benchmark")
         self.state = start_from_logits(self.model, self.scan, views.segment(BOX))

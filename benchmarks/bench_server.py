@@ -92,7 +92,8 @@ def main() -> None:
             assert server.stdout is not None
             address = server.stdout.readline().split()[-1]
             clicks(address, ACROSS[0])  # the server warms its networks up while it starts
-            firsts, seconds = [], []
+            firsts: list[float] = []
+            seconds: list[float] = []
             while len(seconds) < options.clicks:
                 first, some = clicks(address, ACROSS[len(firsts) % len(ACROSS)])
                 firsts.append(first)

@@ -109,7 +109,7 @@ def multiply_adds(part: CompactBase | FieldCorrector, cells: int) -> int:
             part.correct(image, image, part.initial_memory(1), prompts)
         else:
             part(image, image, prompts)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def example_ms(data: Examples, count: int = 24) -> float:
@@ -136,7 +136,7 @@ def main() -> None:
     weights = tuple(float(i == ROUNDS) for i in range(ROUNDS + 1))
     rounds = RoundsConfig(weights=weights, base_share=1.0)
     model = Rounds(base, field, rounds)
-    nn.Module.to(model, memory_format=torch.channels_last_3d)
+    nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     steps = WARM + asked.steps
     config = LoopConfig(
         steps=steps, batch=BATCH, examples=ExampleConfig(cells=asked.cells), rounds=rounds
@@ -144,7 +144,8 @@ def main() -> None:
     data = Examples(make_cases(), config.examples, config.seed, steps * BATCH)
     drawn = example_ms(data)
     stored = example_ms(Examples(packed(make_cases()), config.examples, config.seed, steps))
-    fabric = make_fabric(asked.device, 1, recipe.precision)
+    fewest = asked.cells >> max(len(recipe.base.widths), len(recipe.field.widths))
+    fabric = make_fabric(asked.device, 1, recipe.precision, fewest)
     times = Times()
     with tempfile.TemporaryDirectory() as out:
         fit(model, data, config, Path(out), fabric, workers=asked.workers, watchers=(times,))

@@ -59,6 +59,14 @@ def test_phantoms_follow_from_seed_and_index() -> None:
     assert equal(one[4], other[4])
 
 
+def test_cases_without_a_structure_are_refused() -> None:
+    """Nobody trains on phantoms without having asked for it."""
+    (empty,) = make_cases(1)
+    empty.tasks.clear()
+    with pytest.raises(InputError, match="none of 1 cases has a structure of 50 voxels"):
+        Examples([empty], REAL, 3, 10)
+
+
 def test_unnamed_structures_are_regions_of_the_images() -> None:
     """The cubes of the cases are stable regions, and more is; a share of 0 changes no example."""
     config = replace(PLAIN, unnamed_share=1.0)

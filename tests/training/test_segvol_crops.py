@@ -55,7 +55,7 @@ def test_image_and_target_stay_in_step(index: int) -> None:
         assert image[target > 0].mean() > image[target == 0].mean()
 
 
-def test_neighbours_show_different_classes() -> None:
+def test_classes_take_turns() -> None:
     """Two data sets of two labels each: any four examples from a multiple of four show all."""
     cases = make_cases(4)
     for loaded in cases[2:]:

@@ -34,11 +34,11 @@ class LoopConfig:
     ema: float = 0.998
     """Decay of the averaged weights, which are the ones exported."""
     seed: int = 2025
-    """Seed of data, rounds and clicks."""
+    """Seed of examples and rounds; the clicks on an example follow from its number alone."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     validate_every: int = 0
-    """Steps between validations, where a validation is given; 0 means at the end only."""
+    """Steps between validations, where one is given (by `finetune`); 0 means at the end only."""
     patience: int = 0
     """Validations without a better score after which the run ends; 0 means it does not."""
     examples: ExampleConfig = field(default_factory=ExampleConfig)

@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.data import Dataset
 
-from segvol_gru.data.dataset import Case, LoadedCase, Voxels, group_by_dataset
+from segvol_gru.data.dataset import (
+    MIN_TASK_VOXELS,
+    Case,
+    LoadedCase,
+    Voxels,
+    group_by_dataset,
+)
 from segvol_gru.data.phantoms import draw_phantom, phantom_image
 from segvol_gru.data.stable_regions import draw_structure, draw_view
+from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
 from segvol_gru.training.draw import Example, ExampleConfig, Structure, draw_example
 
@@ -59,6 +66,9 @@ class Examples(Dataset[Example]):
         config: how to draw.
         seed: the same seed gives the same examples.
         length: number of examples.
+
+    Raises:
+        InputError: no case has a structure that is large enough, and not all is synthetic.
     """
 
     def __init__(
@@ -67,6 +77,11 @@ class Examples(Dataset[Example]):
         self.config, self.seed, self.length = config, seed, length
         rows = cast("list[LoadedCase]", list(cases))  # grouping does not look at the arrays
         self.groups: list[Sequence[TrainingCase]] = list(group_by_dataset(rows).values())
+        if not self.groups and config.synthetic_share < 1:
+            raise InputError(
+                f"none of {len(rows)} cases has a structure of {MIN_TASK_VOXELS} voxels; give "
+                "others, or the recipe a synthetic_share of 1."
+            )
         weights = np.sqrt([2.0 + sum(len(c.tasks) for c in g) for g in self.groups])
         weights *= [config.emphasis.get(g[0].case.dataset, 1.0) for g in self.groups]
         self.group_share = weights / max(weights.sum(), 1e-9)

@@ -27,6 +27,7 @@ from segvol_gru.base.segvol import SegVolConfig
 from segvol_gru.correct.field import FieldConfig
 from segvol_gru.correct.paper import PaperConfig
 from segvol_gru.data.dataset import Case
+from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.segvol_rounds import StagesConfig
@@ -159,10 +160,13 @@ def keep_recipe(recipe: Recipe, out: Path) -> None:
         InputError: the folder holds a run of another recipe.
     """
     path = out / RECIPE
-    if path.is_file() and kept_recipe(out) != recipe:
-        raise InputError(f"{out} holds a run of another recipe; give a new folder as --out.")
+    if path.is_file():
+        if kept_recipe(out) != recipe:
+            raise InputError(f"{out} holds a run of another recipe; give a new folder as --out.")
+        return
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
+    with whole_file(path) as fresh:
+        fresh.write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
 
 
 def kept_recipe(out: Path) -> Recipe:

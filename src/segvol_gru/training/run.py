@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from segvol_gru.data.files import whole_file
 from segvol_gru.experts import kind_of
 from segvol_gru.training.cases import chosen_cases, facts, open_cases, traits_of
 from segvol_gru.training.config import LoopConfig
@@ -96,10 +97,12 @@ def _keep_facts(
         InputError: the folder holds a run of another recipe.
     """
     keep_recipe(recipe, out)
-    (out / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    with whole_file(out / DATA) as fresh:
+        fresh.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if recipe.expert:
         kind = asdict(kind_of(recipe.expert, traits_of(cases)))
-        (out / KIND).write_text(json.dumps(kind) + "\n", encoding="utf-8")
+        with whole_file(out / KIND) as fresh:
+            fresh.write_text(json.dumps(kind) + "\n", encoding="utf-8")
 
 
 def _watchers(out: Path, tensorboard: bool) -> list[Watcher]:

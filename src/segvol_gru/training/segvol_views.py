@@ -3,8 +3,8 @@
     volume ─► ForegroundNorm, foreground crop ─► patch around the class, 3 : 1, or all of it resized
            ─► flips ─► intensities ─► competition box
 
-Example i is a pure function of (seed, i). Any n consecutive examples show n different classes,
-as far as there are so many, so classes are balanced within every batch.
+Example i is a pure function of (seed, i). Classes take turns: every one is shown once, then all of
+them again in a new order.
 
 Source: the paper, section 3.2 and Table 2; MONAI's transforms.
 """
