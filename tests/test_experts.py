@@ -157,6 +157,10 @@ def test_experts_are_written_and_read_with_the_model(tmp_path: Path) -> None:
         assert torch.allclose(value, model.base.state_dict()[name] + shift, atol=2e-3), name
     assert load_model(tmp_path, experts=False).experts == Experts()
 
+    oddly = stored.having(replace(kind, name="a/b"), {"base": own})
+    save_experts(tmp_path / "experts.safetensors", oddly, "# card\n")
+    assert read_experts(tmp_path / "experts.safetensors").own["base"].keys() == {"ball", "a/b"}
+
     again = stored.having(kind, {"field": {}})
     assert again.kinds == (kind,)
     assert again.own.keys() == {"base", "field"}  # the base's stays

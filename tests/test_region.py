@@ -1,10 +1,14 @@
 """Regions, cells and fields: hand-derived values and round trips."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from segvol_gru.region import Field, Region, regrid, to_cells
 
@@ -89,6 +93,7 @@ def noise(size: tuple[int, int, int]) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(1))
 
 
+@settings(deadline=None)  # the first call is slow
 @given(size=SIZE, cells=CELLS, data=st.data())
 def test_rendering_is_trilinear_interpolation(
     size: tuple[int, int, int], cells: tuple[int, int, int], data: st.DataObject
@@ -121,3 +126,44 @@ def test_a_field_on_other_cells_is_its_rendering_averaged(
     whole[field.region.slices()] = signs.float()
     expected = to_cells(whole[region.slices()], new)
     torch.testing.assert_close(Field(field.region, signs).onto(region, new), expected)
+
+
+@given(n=st.integers(1, 60), m=st.integers(1, 60), cells=st.integers(1, 50), data=st.data())
+def test_a_voxel_weighs_on_cells_to_the_bit_what_averaging_gives_it(
+    n: int, m: int, cells: int, data: st.DataObject
+) -> None:
+    lo, other, voxel = data.draw(st.tuples(*[st.integers(0, n - 1)] * 3))
+    alone = torch.zeros(n, 1, 1)
+    alone[voxel] = 1.0
+    field, region = Field(Region((lo, 0, 0), (n, 1, 1)), alone), Region((other, 0, 0), (m, 1, 1))
+    whole = torch.zeros(200, 1, 1)
+    whole[field.region.slices()] = alone
+    expected = to_cells(whole[region.slices()], (cells, 1, 1))
+    assert torch.equal(field.onto(region, (cells, 1, 1)), expected)
+
+
+class Sizes(TorchFunctionMode):
+    """Sees how many values the largest tensor has that is made."""
+
+    largest = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.largest = max(self.largest, made.numel())
+        return made
+
+
+def test_a_long_axis_takes_memory_in_proportion_to_it() -> None:
+    size, cells = (5000, 2, 3), (8, 8, 8)
+    region = Region((0, 0, 0), size)
+    for field in (Field(region, torch.ones(size)), Field(region, torch.ones(cells))):
+        with Sizes() as seen:
+            field.onto(region, cells)
+        assert seen.largest <= 5000 * 8 * 8

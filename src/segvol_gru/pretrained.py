@@ -41,6 +41,7 @@ FORMAT = "segvol-gru weights 1"
 EXPERTS = "experts.safetensors"
 Network = TypeVar("Network", bound=nn.Module)
 Expert = TypeVar("Expert", CompactBase, FieldCorrector)
+LICENCE = "Licence of the weights: "
 CORRECTORS = ("field", "paper", "reprompt")
 BASES = ("compact", "segvol")
 
@@ -81,6 +82,14 @@ def _settled(data: bytes) -> bytes:
 def read_card(path: Path) -> str:
     """The model card in a weight file's header."""
     return _open(path)[1]["card"]
+
+
+def read_licence(path: Path) -> str | None:
+    """The licence that the model card in a weight file's header names; None if it names none."""
+    for line in read_card(path).splitlines():
+        if line.startswith(LICENCE):
+            return line.removeprefix(LICENCE).removesuffix(".")
+    return None
 
 
 def load_model(
@@ -188,7 +197,8 @@ def read_experts(path: Path) -> StoredExperts:
     config = json.loads(header["config"])
     own: dict[str, dict[str, dict[str, torch.Tensor]]] = {}
     for key, value in tensors.items():
-        part, name, rest = key.split("/")
+        part, _, named = key.partition("/")
+        name, _, rest = named.rpartition("/")
         own.setdefault(part, {}).setdefault(name, {})[rest] = value.float()
     return StoredExperts(tuple(map(as_kind, config["kinds"])), config["shared"], own)
 
@@ -257,7 +267,7 @@ def _corrector(folder: Path, kind: str, base: CompactBase | LargeBase, digest: H
     return _ready(network)
 
 
-def model_folder(name: str | Path) -> Path:
+def model_folder(name: str | PathLike[str]) -> Path:
     """The folder of a model: "default" is the one in the package.
 
     Raises:

@@ -108,24 +108,31 @@ class Box:
     ) -> Box:
         """Lift a 2-D box (one axis of extent 1) to 3-D.
 
-        The unknown extent is guessed as the geometric mean of the two drawn sides in
-        millimetres, centred on the drawn slice and clipped to the volume.
+        The unknown extent is guessed as the geometric mean of the drawn sides in millimetres,
+        centred on the drawn slice and clipped to the volume. A line in a volume of one slice has
+        one drawn side.
 
         Args:
             lo: smaller corner (z, y, x).
-            hi: larger corner, inclusive; equal to `lo` on exactly one axis.
+            hi: larger corner, inclusive; equal to `lo` on exactly one axis, those of which the
+                volume has one voxel only not counted.
             shape: (D, H, W) of the volume.
             spacing_mm: voxel size along (D, H, W) in mm.
+
+        Raises:
+            InputError: a corner is outside the volume, or the box is no 2-D box.
         """
         flat = cls.checked(lo, hi, shape)
-        axes = [a for a in range(3) if flat.lo[a] == flat.hi[a]]
-        if len(axes) != 1:
+        thin = [a for a in range(3) if flat.size[a] == 1]
+        axes = [a for a in thin if shape[a] > 1] or thin
+        sides = [n * float(mm) for n, mm in zip(flat.size, spacing_mm, strict=True) if n > 1]
+        if len(axes) != 1 or not sides:
             raise InputError(
-                f"2-D box {flat.lo}..{flat.hi} is flat along {len(axes)} axes, wanted exactly one."
+                f"2-D box {flat.lo}..{flat.hi} is flat along {len(thin)} axes in a volume of shape "
+                f"{shape}, wanted exactly one; draw it on a slice."
             )
         axis = axes[0]
-        sides = [flat.size[a] * float(spacing_mm[a]) for a in range(3) if a != axis]
-        half = math.sqrt(sides[0] * sides[1]) / float(spacing_mm[axis]) / 2
+        half = math.sqrt(sides[0] * sides[-1]) / float(spacing_mm[axis]) / 2
         lo3, hi3, tight = list(flat.lo), list(flat.hi), [False, False, False]
         lo3[axis] = max(0, round(flat.lo[axis] - half))
         hi3[axis] = min(shape[axis] - 1, round(flat.hi[axis] + half))

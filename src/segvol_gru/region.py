@@ -177,14 +177,16 @@ class Field:
     def _axis(self, axis: int, region: Region, cells: int) -> Tensor:
         """Values along one axis of this field -> cells of a region: (cells, n) float32."""
         lo, n = self.region.lo[axis], self.region.size[axis]
-        render = torch.eye(n)
-        if self.logits.shape != self.region.size:
-            eye = torch.eye(self.logits.shape[axis])[None]
-            render = F.interpolate(eye, n, mode="linear", align_corners=False)[0].T
         other, m = region.lo[axis], region.size[axis]
-        average = to_cells(torch.eye(m)[:, None], (cells, 1, m))[:, 0]
         first, last = max(lo, other), max(min(lo + n, other + m), lo, other)
-        return average[:, first - other : last - other] @ render[first - lo : last - lo]
+        average = _averages(m, cells)[:, first - other : last - other]
+        if self.logits.shape == self.region.size:
+            placed = torch.zeros(cells, n)
+            placed[:, first - lo : last - lo] = average
+            return placed
+        eye = torch.eye(self.logits.shape[axis])[None]
+        render = F.interpolate(eye, n, mode="linear", align_corners=False)[0].T
+        return average @ render[first - lo : last - lo]
 
 
 def _taps(voxels: int, cells: int) -> list[tuple[int, int, float]]:
@@ -198,6 +200,15 @@ def _taps(voxels: int, cells: int) -> list[tuple[int, int, float]]:
         below = min(int(at), cells - 1)
         taps.append((below, min(below + 1, cells - 1), at - below))
     return taps
+
+
+def _averages(voxels: int, cells: int) -> Tensor:
+    """What `to_cells` does along one axis, (cells, voxels) float32."""
+    if voxels < cells:
+        return to_cells(torch.eye(voxels)[:, None], (cells, 1, voxels))[:, 0]
+    cell, voxel = torch.arange(cells)[:, None], torch.arange(voxels)
+    first, last = cell * voxels // cells, ((cell + 1) * voxels + cells - 1) // cells
+    return ((first <= voxel) & (voxel < last)) / (last - first)
 
 
 def to_cells(values: Tensor, cells: Index) -> Tensor:

@@ -108,7 +108,7 @@ def test_doctor_fails_on_untrained_networks(tiny_model: Path, tmp_path: Path) ->
     save_network(folder / "base.safetensors", base, base.config.to_dict(), card)
     code, shown, said = run("doctor", "--model", folder)
     assert code == 1
-    assert "none, they are random." in shown
+    assert "none, they are random" in shown
     assert torch.__version__ in shown
     assert "wanted 0.8" in said
 

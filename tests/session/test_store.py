@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,9 @@ from segvol_gru.pipeline import Model
 from segvol_gru.pretrained import save_network
 from segvol_gru.prompts import Box, Click
 from segvol_gru.region import Region
+from segvol_gru.session import blobs as blobs_module
 from segvol_gru.session import records, store
-from segvol_gru.session.blobs import Blobs
+from segvol_gru.session.blobs import Blobs, Place
 from segvol_gru.session.log import Add, Event, Prompted
 from segvol_gru.session.records import EVENTS, HEADER, VOXELS, Migration, dump_record
 from segvol_gru.session.session import Session
@@ -290,3 +294,73 @@ def test_blobs_beyond_the_budget_come_back_from_disk() -> None:
     assert keys[1] not in blobs
     assert blobs.get(keys[0]) == data[0]
     blobs.close()
+
+
+class Disk(io.FileIO):
+    """A file on a disk that may have little room left; it gives its bytes in pieces."""
+
+    room = 10**9
+
+    def write(self, data: Any) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = super().write(data[: self.room])
+        self.room -= count
+        return count
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(max(1, size // 2)) if size else b""
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Disk]:
+    with Disk(tmp_path / "overflow", "w+b") as file:
+        monkeypatch.setattr(blobs_module.tempfile, "TemporaryFile", lambda **_: file)
+        yield file
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_a_full_temporary_disk_refuses_the_prompt_and_loses_nothing(
+    volume: Volume, model: Model, disk: Disk, tmp_path: Path, journal: bool
+) -> None:
+    folder = tmp_path / "j" if journal else None
+    with Session(volume, model, journal=folder, undo_memory_mb=0) as session:
+        masks = [session.box(LO, HI), session.click((6, 9, 8)), session.click((6, 9, 9))]
+        scene, blobs = session._ledger.scene, session._ledger.blobs
+        stored = {*blobs._held, *blobs._places}
+        for room in (0, 100, 5000):
+            disk.room = room
+            with pytest.raises(InputError, match="No space left on device"):
+                session.click((1, 1, 1), positive=False)
+            assert session._ledger.scene == scene
+            assert {*blobs._held, *blobs._places} == stored
+        assert all(map(np.array_equal, map(session.mask_at, (1, 2, 3)), masks))
+        session.save(tmp_path / "full.session")
+        assert np.array_equal(session.undo(), masks[1])
+        session.redo()
+        disk.room = 10**9
+        after = session.click((1, 1, 1), positive=False)
+        assert np.array_equal(session.mask_at(1), masks[0])
+    with Session.load(tmp_path / "full.session", model) as loaded:
+        assert all(map(np.array_equal, map(loaded.mask_at, (1, 2, 3)), masks))
+        assert np.array_equal(loaded.click((1, 1, 1), positive=False), after)
+
+
+def test_no_place_for_a_temporary_file_is_said_so(
+    volume: Volume, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(**_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(blobs_module.tempfile, "TemporaryFile", none)
+    with Session(volume, model, undo_memory_mb=0) as session:
+        with pytest.raises(InputError, match="No usable temporary directory"):
+            session.box(LO, HI)
+        assert not session.history
+
+
+def test_bytes_that_come_in_pieces_are_put_together(disk: Disk) -> None:
+    disk.write(b"0123456789")
+    assert Place(disk, 2, 6).read() == b"234567"
+    with pytest.raises(InputError, match="cut off"):
+        Place(disk, 5, 6).read()

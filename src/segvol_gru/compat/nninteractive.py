@@ -26,10 +26,13 @@ from segvol_gru.errors import InputError
 from segvol_gru.interfaces.wire_nninteractive import (
     CAPABILITIES,
     NO_STROKES,
+    UNKNOWN_LICENCE,
     Bounds,
     Change,
     Dialect,
 )
+from segvol_gru.pipeline import Model
+from segvol_gru.pretrained import model_folder, read_licence
 from segvol_gru.session.session import ModelChoice, Session
 from segvol_gru.volume import Volume
 
@@ -56,11 +59,26 @@ class nnInteractiveInferenceSession:
         self.target_buffer: Any = None
         self.original_image_shape: tuple[int, ...] | None = None
         self.supported_interactions: dict[str, bool] = dict(CAPABILITIES["supported_interactions"])
+        self.channel_mapping: dict[str, Any] = dict(CAPABILITIES["channel_mapping"])
+        self.num_interaction_channels: int = CAPABILITIES["num_interaction_channels"]
+        self.interaction_decay: float = CAPABILITIES["interaction_decay"]
         self.preferred_scribble_thickness = tuple(CAPABILITIES["preferred_scribble_thickness"])
         self.supports_undo = True
         self.supports_initial_label = True
         self.supports_zero_shot_label_refinement = False
         self.do_autozoom = True
+        self._last_paste_bbox: Bounds | None = None
+
+    @property
+    def license(self) -> str:
+        """Of the weights, as their model card says it; "!!MISSING!!" if there is no word of it.
+
+        Raises:
+            InputError: there are no weights of ours in the folder.
+        """
+        if isinstance(self._model, Model):
+            return UNKNOWN_LICENCE
+        return read_licence(model_folder(self._model) / "base.safetensors") or UNKNOWN_LICENCE
 
     @property
     def inner(self) -> Session:
@@ -97,7 +115,7 @@ class nnInteractiveInferenceSession:
         inner = Session(Volume(image[0], spacing), self._model, device=self._device)
         self.close()
         self._inner, self._dialect, self.target_buffer = inner, None, None
-        self.original_image_shape = image.shape
+        self.original_image_shape, self._last_paste_bbox = image.shape, None
 
     def set_target_buffer(self, target_buffer: Any) -> None:
         """Write results into an array from now on.
@@ -122,7 +140,9 @@ class nnInteractiveInferenceSession:
     ) -> Bounds | None:
         """A click at an array index; the half-open box that changed, or None."""
         return self._paste(
-            self._talk.point(list(coordinates), bool(include_interaction), run_prediction)
+            self._talk.point(
+                [float(c) for c in coordinates], bool(include_interaction), run_prediction
+            )
         )
 
     def add_bbox_interaction(
@@ -190,6 +210,7 @@ class nnInteractiveInferenceSession:
         return self._dialect
 
     def _paste(self, change: Change | None) -> Bounds | None:
+        self._last_paste_bbox = None if change is None else change.bbox
         if change is None or change.bbox is None:
             return None
         z, y, x = (slice(a, b) for a, b in change.bbox)

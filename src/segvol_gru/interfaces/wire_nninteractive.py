@@ -3,7 +3,8 @@
 Their words differ from ours: boxes are half-open and may reach beyond the image, a point is an
 array index in any numbers, `reset` begins another object, and nobody says which object is meant:
 coming back to one looks like a mask from elsewhere. A mask that the session itself made is known
-by its digest, so its object, memory and history are taken up again.
+by its digest, so its object, memory and history are taken up again. Taking up a mask is one step
+to them, so its undo leads back to the object that was left.
 
     caller's buffer ◄─ Change ◄─ Dialect ─► SessionLike
 """
@@ -20,8 +21,11 @@ from numpy.typing import NDArray
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.wire import BoolArray, SessionLike
+from segvol_gru.prompts import check_index
 from segvol_gru.simulate import bounds_of
 
+UNKNOWN_LICENCE = "!!MISSING!!"
+"""What clients take for a licence that nobody knows."""
 MAX_OBJECTS = 64
 """Objects that a conversation keeps; the one added first gives way."""
 NO_STROKES = (
@@ -62,6 +66,21 @@ class Change:
     crop: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """An `initial` that led from one object to another.
+
+    Attributes:
+        left: the object that was left.
+        before: cursor of the other one before it.
+        after: the other one, and its cursor after it.
+    """
+
+    left: str
+    before: int
+    after: tuple[str, int]
+
+
 class Dialect:
     """One conversation about one session.
 
@@ -75,6 +94,7 @@ class Dialect:
         self._session = session
         self._shown = shown
         self._waiting: list[Callable[[], BoolArray]] = []
+        self._switches: list[Switch] = []
         self._known = {
             _digest(mask): name for name in session.objects if (mask := session.mask_of(name)).any()
         }
@@ -85,8 +105,8 @@ class Dialect:
         Raises:
             InputError: it lies outside the image.
         """
-        _require_inside(at, self._session.volume.shape)
-        return self._say(lambda: self._session.click(at, include), run)
+        index = check_index(at, self._session.volume.shape, "coordinates")
+        return self._say(lambda: self._session.click(index, include), run)
 
     def box(self, bbox: Sequence[Sequence[float]], include: bool, run: bool) -> Change | None:
         """A half-open box, flat or not; None if it waits for `predict`.
@@ -96,17 +116,15 @@ class Dialect:
         """
         if not include:
             raise InputError("a box says where the structure is; to remove, click a point.")
-        lo, hi = _inclusive(bbox, self._session.volume.shape)
-        return self._say(lambda: self._session.box(lo, hi), run)
+        shape = self._session.volume.shape
+        lo, hi = _inclusive(bbox, shape)
+        thin = [round(b) - round(a) == 1 < n for (a, b), n in zip(bbox, shape, strict=True)]
+        lift = sum(thin) == 1  # as drawn: what the image cuts to one slice is no box on a slice
+        return self._say(lambda: self._session.box(lo, hi, lift=lift), run)
 
     def predict(self) -> Change | None:
-        """Say what waits; None if nothing does."""
-        if not self._waiting:
-            return None
-        waiting, self._waiting = self._waiting, []
-        for say in waiting:
-            mask = say()
-        return self._changed(mask)
+        """Say what waits; None if nothing does. If any of it is refused, all of it waits on."""
+        return self._say_all(self._waiting) if self._waiting else None
 
     def initial(self, mask: BoolArray) -> Change:
         """Go on with a mask: with its object if the session made it, else with a new one.
@@ -120,33 +138,44 @@ class Dialect:
         self.require_shape(mask.shape)
         if not mask.any():
             return self.reset()
-        name = self._known.get(_digest(mask))
-        left = self._session.current
+        session, name = self._session, self._known.get(_digest(mask))
+        left = session.current
         if name is not None and self._has(name, mask):
-            self._session.select(name)
+            session.select(name)
             if left != name and left not in self._known.values():
-                self._session.remove_object(left)
+                self._remove(left)
+            before = session.cursor
         else:
             self._fresh()
-            self._session.start(mask)
+            before = session.cursor
+            session.start(mask)
+        if left != session.current and left in session.objects:
+            self._switches.append(Switch(left, before, (session.current, session.cursor)))
         self._waiting = []
-        return self._changed(self._session.mask)
+        return self._changed(session.mask)
 
     def reset(self) -> Change:
         """Begin another object; the caller empties its buffer itself."""
-        self._waiting = []
+        self._waiting, self._switches = [], []
         self._fresh()
         self._shown = np.zeros(self._session.volume.shape, np.bool_)
         return _difference(self._shown, self._shown)
 
     def undo(self) -> Change | None:
-        """Take back the last step of the object; None if there is none."""
+        """Take back the last step, be it an `initial`; None if there is none."""
+        session = self._session
         if self._waiting:
             self._waiting.pop()
-            return _difference(self._session.mask, self._session.mask)
-        if not self._session.can_undo:
+            return _difference(session.mask, session.mask)
+        if self._switches and self._switches[-1].after == (session.current, session.cursor):
+            switch = self._switches.pop()
+            if switch.left in session.objects:
+                session.jump(switch.before)
+                session.select(switch.left)
+                return self._changed(session.mask)
+        if not session.can_undo:
             return None
-        return self._changed(self._session.undo())
+        return self._changed(session.undo())
 
     @property
     def mask(self) -> BoolArray:
@@ -168,11 +197,22 @@ class Dialect:
         self._shown = np.zeros(self._session.volume.shape, np.bool_)
 
     def _say(self, say: Callable[[], BoolArray], run: bool) -> Change | None:
-        if not run:
-            self._waiting.append(say)
-            return None
+        if run:
+            return self._say_all([*self._waiting, say])
         self._waiting.append(say)
-        return self.predict()
+        return None
+
+    def _say_all(self, prompts: Sequence[Callable[[], BoolArray]]) -> Change:
+        """Say prompts one after the other, all or none."""
+        before = self._session.cursor
+        try:
+            for say in prompts:
+                mask = say()
+        except BaseException:
+            self._session.jump(before)
+            raise
+        self._waiting = []
+        return self._changed(mask)
 
     def _has(self, name: str, mask: BoolArray) -> bool:
         """Whether an object has this mask still: it may have been undone or removed."""
@@ -188,13 +228,18 @@ class Dialect:
         change, self._shown = _difference(self._shown, mask), mask
         return change
 
+    def _remove(self, name: str) -> None:
+        """Let an object go; no undo leads to it, nor to a later one of its name."""
+        self._session.remove_object(name)
+        self._switches = [s for s in self._switches if name not in (s.left, s.after[0])]
+
     def _fresh(self) -> None:
         """Let prompts go to an object of which nothing was said."""
         session = self._session
         if not session.history:
             return
         if len(session.objects) >= MAX_OBJECTS:
-            session.remove_object(session.objects[0])
+            self._remove(next(n for n in session.objects if n != session.current))
         number = max(session.labels.values()) + 1
         while f"object {number}" in session.objects:
             number += 1
@@ -208,13 +253,6 @@ def _difference(before: BoolArray | None, after: BoolArray) -> Change:
     z, y, x = at
     crop = np.ascontiguousarray(after[z, y, x]).view(np.uint8)
     return Change([[s.start, s.stop] for s in (z, y, x)], crop)
-
-
-def _require_inside(at: Sequence[float], shape: Sequence[int]) -> None:
-    """A prompt that waits is checked when it is said."""
-    inside = len(at) == 3 and all(-0.5 <= a <= n - 0.5 for a, n in zip(at, shape, strict=True))
-    if not inside:
-        raise InputError(f"coordinates are {list(at)}, outside the image of shape {list(shape)}.")
 
 
 def _inclusive(

@@ -53,7 +53,7 @@ def asked_box(volume: Volume, lo: Point, hi: Point, frame: Frame, lift: bool) ->
         low, high = list(map(min, low, high)), list(map(max, low, high))
     box = Box.checked(low, high, volume.shape)
     flat = [n == 1 < whole for n, whole in zip(box.size, volume.shape, strict=True)]
-    if lift and sum(flat) == 1:
+    if lift and sum(flat) == 1 and max(box.size) > 1:
         return Box.lifted(box.lo, box.hi, volume.shape, volume.spacing_mm)
     return box
 

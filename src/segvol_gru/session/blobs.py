@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -40,6 +41,8 @@ class Place:
         """
         self.file.seek(self.offset)
         data = self.file.read(self.size)
+        while len(data) < self.size and (more := self.file.read(self.size - len(data))):
+            data += more  # unbuffered files give 2 GiB at most at a time
         if len(data) != self.size:
             raise InputError("a file of this session was cut off while in use; restore it.")
         return data
@@ -58,27 +61,34 @@ class Blobs:
         self._held_bytes = 0
         self._places: dict[str, Place] = {}
         self._overflow: IO[bytes] | None = None
+        self._overflow_end = 0
 
     def put(self, data: bytes) -> str:
         """Keep some bytes; the same bytes twice are kept once.
 
         Returns:
             Their name, a digest.
+
+        Raises:
+            InputError: the disk has no room for older ones; all bytes but these are kept.
         """
         key = hashlib.blake2b(data, digest_size=16).hexdigest()
         if key not in self._held:
+            self._make_room(len(data))
             self._held[key] = data
             self._held_bytes += len(data)
         self._held.move_to_end(key)
-        self._shrink()
         return key
 
     def get(self, key: str) -> bytes:
         """The bytes of a name that `put` gave."""
-        if key not in self._held:
-            self.put(self._places[key].read())
-        self._held.move_to_end(key)
-        return self._held[key]
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key]
+        data = self._places[key].read()
+        with suppress(InputError):  # no room on disk for others: it stays there
+            self.put(data)
+        return data
 
     def __contains__(self, key: str) -> bool:
         return key in self._held or key in self._places
@@ -98,19 +108,31 @@ class Blobs:
         self.keep_only(())
         if self._overflow is not None:
             self._overflow.close()
-            self._overflow = None
+            self._overflow, self._overflow_end = None, 0
 
-    def _shrink(self) -> None:
-        while self._held_bytes > self._budget and len(self._held) > 1:
-            key, data = self._held.popitem(last=False)
-            self._held_bytes -= len(data)
+    def _make_room(self, size: int) -> None:
+        """Let the oldest blobs be on disk only, until another fits into the budget."""
+        while self._held and self._held_bytes + size > self._budget:
+            key, data = next(iter(self._held.items()))
             if key not in self._places:
                 self._places[key] = self._spill(data)
+            del self._held[key]
+            self._held_bytes -= len(data)
 
     def _spill(self, data: bytes) -> Place:
-        if self._overflow is None:
-            self._overflow = tempfile.TemporaryFile(prefix="segvol-gru-")  # noqa: SIM115
-            weakref.finalize(self, self._overflow.close)
-        offset = self._overflow.seek(0, 2)
-        self._overflow.write(data)
-        return Place(self._overflow, offset, len(data))
+        try:
+            if self._overflow is None:
+                self._overflow = tempfile.TemporaryFile(prefix="segvol-gru-", buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._overflow.close)
+            self._overflow.seek(self._overflow_end)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._overflow.write(rest) :]
+        except OSError as error:
+            raise InputError(
+                f"cannot move older states to the temporary folder ({error.strerror}); make room "
+                "on its disk and try again."
+            ) from None
+        place = Place(self._overflow, self._overflow_end, len(data))
+        self._overflow_end += len(data)
+        return place

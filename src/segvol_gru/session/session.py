@@ -345,8 +345,12 @@ class Session(Objects):
             stored, before = self._live
             for layer, at_rest in zip(before.state.layers, stored.layers, strict=True):
                 known[id(layer.logits)] = at_rest.logits
-        snapshot = freeze(step, shown, self._ledger.blobs, known)
-        self._ledger.commit(Prompted(self.current, Event(prompt, snapshot)))
+        try:
+            snapshot = freeze(step, shown, self._ledger.blobs, known)
+            self._ledger.commit(Prompted(self.current, Event(prompt, snapshot)))
+        except InputError:
+            self._ledger.forget()  # the arrays that were stored already
+            raise
         self._live = snapshot, step
         mask = np.zeros(self.volume.shape, dtype=np.bool_)
         mask[shown.region.slices()] = shown.logits.numpy()

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "SimpleITK", "safetensors")
 PASS_DSC = 0.8  # a filled box has 0.69 on an ellipsoid; trained networks are above this
-LICENCE = "Licence of the weights: "
 
 
 def doctor(
@@ -66,12 +65,11 @@ def _machine(device: str) -> object:
 
 def _weights(folder: Path) -> bool:
     """Print the weight files of a model; whether base and field corrector are there."""
-    from segvol_gru.pretrained import read_card
+    from segvol_gru.pretrained import read_licence
 
     drawn = console.table(f"Weights in {folder}", ["file", "MB", "SHA-256", "licence"], ["MB"])
     for path in sorted(folder.glob("*.safetensors")):
-        lines = read_card(path).splitlines()
-        licence = next((x.removeprefix(LICENCE) for x in lines if x.startswith(LICENCE)), "-")
+        licence = read_licence(path) or "-"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         drawn.add_row(path.stem, f"{path.stat().st_size / 2**20:.1f}", digest[:16], licence)
     console.out.print(drawn)
