@@ -120,21 +120,26 @@ export class Case {
   }
 
   private async say(path: string, body: unknown, stop?: AbortSignal): Promise<void> {
-    const { current, history } = this.info;
+    const { current, cursor } = this.info;
     try {
       this.masks.set(current, await this.api.array("POST", this.path + path, body, stop));
     } catch (error) {
-      if (stop?.aborted) await this.takeBack(current, history);
+      if (stop?.aborted) await this.takeBack(current, cursor);
       throw error;
     }
     this.info = await this.look();
     await this.lookAgain();
   }
 
-  /** The server finishes what it began; if that counted it is undone. */
-  private async takeBack(current: string, history: Said[]): Promise<void> {
+  /**
+   * The server finishes what it began; if that counted it is undone.
+   *
+   * A prompt moves the cursor, but may leave the same history: one that is said again after its
+   * undo. Steps that were undone before it are gone, as after any prompt: no request restores them.
+   */
+  private async takeBack(current: string, cursor: number): Promise<void> {
     this.info = await this.look();
-    if (JSON.stringify(this.info.history) === JSON.stringify(history)) return;
+    if (this.info.cursor === cursor) return;
     this.masks.set(current, await this.api.array("POST", `${this.path}/undo`));
     this.info = await this.look();
   }

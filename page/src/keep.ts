@@ -48,6 +48,12 @@ export async function referenceOf(id: string): Promise<Reference | undefined> {
   return (await inStore("readonly", (store) => store.get(id))) as Reference | undefined;
 }
 
+/** Leave nothing of a session in this browser. */
+export async function forget(id: string): Promise<void> {
+  localStorage.removeItem(`segvol-gru ${id}`);
+  await inStore("readwrite", (store) => store.delete(id));
+}
+
 function inStore(
   mode: IDBTransactionMode,
   ask: (store: IDBObjectStore) => IDBRequest,
@@ -58,9 +64,10 @@ function inStore(
     opening.onerror = () => reject(new Error("This browser keeps nothing for the page."));
     opening.onsuccess = () => {
       const base = opening.result;
-      const request = ask(base.transaction(STORE, mode).objectStore(STORE));
-      request.onerror = () => reject(new Error("The browser could not keep the reference."));
-      request.onsuccess = () => {
+      const transaction = base.transaction(STORE, mode);
+      const request = ask(transaction.objectStore(STORE));
+      transaction.onabort = () => reject(new Error("The browser's store of references failed."));
+      transaction.oncomplete = () => {
         base.close();
         resolve(request.result);
       };

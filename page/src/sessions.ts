@@ -19,7 +19,7 @@ export function openFile(app: App, file: File, choice: Record<string, string>): 
     const query = new URLSearchParams({ format: formatOf(file.name), ...choice });
     const sent = await app.api.upload(`/sessions/file?${query}`, file, stop, progress);
     const info = JSON.parse(new TextDecoder().decode(sent)) as SessionInfo;
-    await open(app, info, { name: file.name, colours: [] }, stop, progress);
+    await open(app, info, { name: file.name, colours: [] }, async () => undefined, stop, progress);
   });
 }
 
@@ -27,11 +27,11 @@ export function openFile(app: App, file: File, choice: Record<string, string>): 
 export function openDemo(app: App): Promise<void> {
   return app.tasks.run("Opening the demo volume", async (stop, progress) => {
     const info = await app.api.json<SessionInfo>("POST", "/demo", undefined, stop);
-    await keeping.keepReference(info.id, DEMO);
-    await open(app, info, { name: DEMO_NAME, colours: [] }, stop, progress);
+    await open(app, info, { name: DEMO_NAME, colours: [] }, async () => DEMO, stop, progress);
     app.draft = app.case?.reference ? cornersOf(app.case.reference) : null;
     if (app.draft) app.goTo(middleOf(app.draft));
     app.changed();
+    await keeping.keepReference(info.id, DEMO);
   });
 }
 
@@ -40,7 +40,8 @@ export function resume(app: App, id: string): Promise<void> {
   return app.tasks.run("Opening the session", async (stop, progress) => {
     try {
       const info = await app.api.json<SessionInfo>("GET", `/sessions/${id}`, undefined, stop);
-      await open(app, info, keeping.keptOf(id), stop, progress);
+      const stored = () => keeping.referenceOf(id);
+      await open(app, info, keeping.keptOf(id), stored, stop, progress);
     } catch (error) {
       if (error instanceof Refused && error.status === 404) keeping.putInAddress(null);
       throw error;
@@ -48,12 +49,17 @@ export function resume(app: App, id: string): Promise<void> {
   });
 }
 
-/** Delete the session and begin anew. */
+/** Delete the session, here and on the server, and begin anew. */
 export function end(app: App): Promise<void> {
   return app.tasks.run("Deleting the session", async () => {
-    await app.case?.end();
+    if (!app.case) return;
+    await app.case.end();
     keeping.putInAddress(null);
-    location.reload();
+    try {
+      await keeping.forget(app.case.info.id);
+    } finally {
+      location.reload(); // also where the browser keeps no references
+    }
   });
 }
 
@@ -63,26 +69,35 @@ export function loadReference(app: App, file: File): Promise<void> {
     if (!app.case) return;
     const reference = { name: file.name, format: formatOf(file.name), body: file };
     compareWith(app.case, await read(app, app.case, reference, stop, progress));
-    await keeping.keepReference(app.case.info.id, reference);
     app.changed();
+    await keeping.keepReference(app.case.info.id, reference);
   });
 }
 
+/** Show a session; without its reference if that cannot be found or read. */
 async function open(
   app: App,
   info: SessionInfo,
   kept: keeping.Kept,
+  find: () => Promise<keeping.Reference | undefined>,
   stop: AbortSignal,
   progress: Progress,
 ): Promise<void> {
   const bytes = await app.api.bytes(`/sessions/${info.id}/view`, stop, progress);
   const opened = await Case.open(app.api, info, stop);
-  const reference = await keeping.referenceOf(info.id);
-  if (reference) compareWith(opened, await read(app, opened, reference, stop, progress));
+  let trouble = "";
+  try {
+    const reference = await find();
+    if (reference) compareWith(opened, await read(app, opened, reference, stop, progress));
+  } catch (error) {
+    if (stop.aborted) throw error;
+    trouble = error instanceof Error ? error.message : String(error);
+  }
   keeping.putInAddress(info.id);
   keeping.keep(info.id, kept);
   await app.show(opened, kept, bytes);
   app.changed();
+  if (trouble) app.tasks.complain(`Opened without a reference: ${trouble}`);
 }
 
 async function read(
