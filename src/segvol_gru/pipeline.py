@@ -177,6 +177,23 @@ def refine(model: Model, scan: Scan, state: State, click: Click) -> State:
     return State(_pile(state.layers, change), state.region, after, memory, state.box, clicks)
 
 
+def retold(model: Model, scan: Scan, state: State, clicks: tuple[Click, ...]) -> State:
+    """The same state as if it had come from these clicks, in this order.
+
+    Args:
+        model: whose state it is.
+        scan: the image.
+        state: after some of the clicks.
+        clicks: the newest last, which is obeyed before all.
+    """
+    prompts = _prompts(state.region, model.cells, scan, state.box, clicks)
+    after = obey(state.logits.to(scan.device), prompts).cpu()
+    layers = state.layers
+    if not torch.equal(after, state.logits):
+        layers = _pile(layers, Field(state.region, (after - state.logits)[0, 0]))
+    return replace(state, layers=layers, logits=after, clicks=clicks)
+
+
 def second_opinion(model: Model, scan: Scan, state: State) -> State:
     """What the base makes of another tool's mask that comes in blocks, before its first click.
 
@@ -255,7 +272,8 @@ def _predict(model: Model, scan: Scan, region: Region, prompts: CellPrompts) -> 
 def _prompts(
     region: Region, cells: Index, scan: Scan, box: Box | None, clicks: tuple[Click, ...]
 ) -> CellPrompts:
-    """Prompts in the cells of a region, a batch of one."""
+    """Prompts in the cells of a region, a batch of one; clicks elsewhere say nothing of it."""
+    clicks = tuple(click for click in clicks if region.holds(click.at))
     points = torch.tensor([c.at for c in clicks], dtype=torch.float32).reshape(-1, 3)
     labels = torch.tensor([int(c.positive) for c in clicks], dtype=torch.int64)
     faces, tight = torch.full((6,), torch.nan), 0.0

@@ -95,7 +95,9 @@ def _planes(state: State, scan: Scan, window: Region) -> Iterator[Tensor]:
                 plane[y, x].add_(next(planes))
         for click in state.clicks:  # cells coarser than voxels may have smoothed it away
             at_z, at_y, at_x = (a - o for a, o in zip(click.at, window.lo, strict=True))
-            if at_z == depth and bool(plane[at_y, at_x] > 0) != click.positive:
+            if at_z != depth or not window.holds(click.at):
+                continue
+            if bool(plane[at_y, at_x] > 0) != click.positive:
                 plane[at_y, at_x] = MARGIN if click.positive else -MARGIN
         yield plane
 

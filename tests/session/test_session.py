@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import SHAPE, tiny_model, tiny_volume
 
 from segvol_gru.errors import InputError
@@ -41,6 +43,25 @@ def test_the_session_does_what_the_pipeline_does(
     p_prob = session.probability
     assert p_prob.dtype == np.float32
     assert np.array_equal(p_prob[whole.region.slices()], whole.logits.sigmoid().numpy())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    data=st.data(), places=st.lists(st.tuples(*(st.integers(0, n - 1) for n in SHAPE)), min_size=3)
+)
+def test_negative_clicks_before_the_first_positive_one_count(
+    data: st.DataObject, places: list[tuple[int, int, int]]
+) -> None:
+    """Whatever a network says; of two clicks at one place the later one counts."""
+    session = Session(tiny_volume(), tiny_model(data.draw(st.integers(0, 2))), device="cpu")
+    signs = [False, *(data.draw(st.booleans()) for _ in places[1:])]
+    told = {}
+    for at, positive in zip(places, signs, strict=True):
+        told[at] = positive
+        mask = session.click(at, positive)
+        assert mask[at] == positive
+        if any(signs[: len(told)]):
+            assert [bool(mask[at]) for at in told] == list(told.values())
 
 
 def test_nothing_said_is_nothing_segmented(session: Session) -> None:

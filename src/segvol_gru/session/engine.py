@@ -20,6 +20,7 @@ from segvol_gru.framing import around_box, around_click
 from segvol_gru.pipeline import (
     Model,
     refine,
+    retold,
     start,
     start_from_click,
     start_from_logits,
@@ -90,7 +91,8 @@ class Engine:
 
         Args:
             click: the click.
-            earlier: negative clicks given before; repeated where the new mask defies them.
+            earlier: negative clicks given before. They are repeated where the new mask defies
+                them, and obeyed from now on; but not where the new one was given, which counts.
         """
         shape, spacing_mm = self.volume.shape, self.volume.spacing_mm
         region = around_click(click.at, shape, spacing_mm)
@@ -98,10 +100,12 @@ class Engine:
         clip = self._clip(Box(region.lo, (z, y, x)))
         scan = self._scan(clip)
         state = start_from_click(self.model, scan, click)
-        if click.positive:
-            for old in earlier:
-                if old != click and _in_mask(segmented(state, scan), old):
-                    state = refine(self.model, scan, state, old)
+        earlier = tuple(old for old in earlier if click.positive and old.at != click.at)
+        for old in earlier:
+            if _in_mask(segmented(state, scan), old):
+                state = refine(self.model, scan, state, old)
+        if earlier:
+            state = retold(self.model, scan, state, (*earlier, click))
         return self._step(state, clip)
 
     def click(self, before: Step, click: Click) -> Step:
