@@ -1,3 +1,6 @@
+import gzip
+import zlib
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -120,6 +123,33 @@ def test_planes_are_volumes_of_one_slice(tmp_path):
     volume = read_volume(tmp_path / "a.mha")
     assert volume.shape == (1, 3, 4)
     assert volume.spacing_mm == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.nhdr", "a.mha", "a.mhd"])
+def test_a_bomb_behind_compressed_voxels_is_not_inflated_to_its_end(tmp_path, name):
+    for n_bytes in (0, 5000, 2**26):
+        data = ARRAY.tobytes() + bytes(n_bytes)
+        if name.endswith(("hdr", "nrrd")):
+            where = "data file: a.raw\n" if name == "a.nhdr" else ""
+            head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 3 2\nendian: little\n{where}"
+            head, packed = f"{head}encoding: gzip\n\n", gzip.compress(data, 1)
+        else:
+            where = "a.raw" if name == "a.mhd" else "LOCAL"
+            packed = zlib.compress(data, 1)
+            head = (
+                "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+                f"CompressedData = True\nCompressedDataSize = {len(packed)}\nDimSize = 4 3 2\n"
+                f"ElementType = MET_SHORT\nElementDataFile = {where}\n"
+            )
+        path = tmp_path / name
+        path.write_bytes(head.encode() + (b"" if "a.raw" in where else packed))
+        if "a.raw" in where:
+            (tmp_path / "a.raw").write_bytes(packed)
+        if n_bytes <= 5000:
+            assert np.array_equal(read_volume(path).array, ARRAY)
+            continue
+        with pytest.raises(InputError, match="inflates to more than its 48 bytes"):
+            read_volume(path)
 
 
 def test_wild_axes_in_a_meta_image_are_refused(tmp_path):

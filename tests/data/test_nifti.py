@@ -184,6 +184,16 @@ def test_absurd_shapes_are_refused_before_memory_is_asked_for(tmp_path):
             read_volume(path)
 
 
+def test_a_bomb_behind_the_voxels_is_not_inflated_to_its_end(tmp_path):
+    whole = save(tmp_path / "a.nii", np.arange(64, dtype=np.int16).reshape(4, 4, 4)).read_bytes()
+    for n_bytes in (0, 5000, 2**26):
+        (tmp_path / f"{n_bytes}.nii.gz").write_bytes(gzip.compress(whole + bytes(n_bytes), 1))
+    for n_bytes in (0, 5000):  # some programs pad what they write
+        assert read_volume(tmp_path / f"{n_bytes}.nii.gz").array[0, 0, 1] == 16
+    with pytest.raises(InputError, match="bytes follow the voxels"):
+        read_volume(tmp_path / f"{2**26}.nii.gz")
+
+
 def test_singular_geometry_is_refused(tmp_path):
     path = save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.int16))
     raw = bytearray(path.read_bytes())

@@ -11,29 +11,41 @@ import re
 import zlib
 from pathlib import Path
 
+from segvol_gru.data.files import MAX_TRAILING
 from segvol_gru.errors import InputError
 
 HEAD = 2**16  # bytes in which a header must end
 CHUNK = 2**20
-OUTPUT = 2**24  # bytes inflated at a time, so that a bomb takes time but no memory
+OUTPUT = 2**24  # bytes inflated at a time
+META = (".mha", ".mhd")
 META_AXES = (b"2", b"3", b"4")
 
 
-def refuse_damaged(path: Path) -> None:
-    """Refuse a .nrrd, .nhdr, .mha or .mhd file whose compressed voxels are damaged.
+def refuse_odd_axes(path: Path) -> None:
+    """Refuse a MetaImage that claims more axes than ITK, which writes down all, has room for.
 
     Raises:
-        InputError: a checksum fails, the data end early, or a MetaImage claims odd axes.
+        InputError: it does, or does not say how many.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-    if path.suffix.lower() in (".mha", ".mhd"):
-        # ITK reserves ten axes and writes as many as the file says.
-        if _field(head, rb"NDims\s*=") not in META_AXES:
-            raise InputError(
-                f"cannot read {path} (no line `NDims = 2`, 3 or 4 in its header); "
-                "fetch or export it again."
-            )
+    if path.suffix.lower() in META and _field(_head(path), rb"NDims\s*=") not in META_AXES:
+        raise InputError(
+            f"cannot read {path} (no line `NDims = 2`, 3 or 4 in its header); "
+            "fetch or export it again."
+        )
+
+
+def refuse_damaged(path: Path, n_bytes: int) -> None:
+    """Refuse a .nrrd, .nhdr, .mha or .mhd file whose compressed voxels are damaged.
+
+    Args:
+        path: the file.
+        n_bytes: that its voxels take by its header.
+
+    Raises:
+        InputError: a checksum fails, or the data end early or go on far beyond that.
+    """
+    head = _head(path)
+    if path.suffix.lower() in META:
         compressed = _field(head, rb"CompressedData\s*=").lower() == b"true"
         end = re.search(rb"^ElementDataFile\s*=\s*LOCAL\s*?\n", head, re.MULTILINE)
         data = _field(head, rb"ElementDataFile\s*=")
@@ -44,9 +56,14 @@ def refuse_damaged(path: Path) -> None:
         data = _field(head, rb"data ?file:")
         end = blank if not data else None
     if compressed and end:
-        _inflate(path, path, end.end())
+        _inflate(path, path, end.end(), n_bytes)
     elif compressed and (path.parent / data.decode(errors="replace")).is_file():
-        _inflate(path, path.parent / data.decode(errors="replace"), 0)
+        _inflate(path, path.parent / data.decode(errors="replace"), 0, n_bytes)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
 
 
 def _field(head: bytes, name: bytes) -> bytes:
@@ -54,17 +71,20 @@ def _field(head: bytes, name: bytes) -> bytes:
     return found[1] if found else b""
 
 
-def _inflate(path: Path, data: Path, start: int) -> None:
+def _inflate(path: Path, data: Path, start: int, n_bytes: int) -> None:
     """Read a zlib or gzip stream to its checksum."""
     stream = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
+    left = 2 * n_bytes + MAX_TRAILING  # ITK leaves out one of seven values of masked tensors
     try:
         with data.open("rb") as file:
             file.seek(start)
             while not stream.eof and (chunk := file.read(CHUNK)):
                 while chunk and not stream.eof:
-                    stream.decompress(chunk, OUTPUT)
+                    left -= len(stream.decompress(chunk, OUTPUT))
+                    if left < 0:
+                        raise ValueError(f"it inflates to more than its {n_bytes} bytes of voxels")
                     chunk = stream.unconsumed_tail
-    except zlib.error as error:
+    except (zlib.error, ValueError) as error:
         raise InputError(f"cannot read {path} ({error}); fetch or export it again.") from None
     if not stream.eof:
         raise InputError(f"cannot read {path} (its data end early); fetch or export it again.")

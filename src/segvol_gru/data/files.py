@@ -14,6 +14,8 @@ MAX_VOXELS = 2**31
 """Files that claim more are refused before memory is asked for."""
 MAX_INFLATION = 1100
 """Deflate cannot gain more than 1032 : 1, so a file that claims more does not hold its voxels."""
+MAX_TRAILING = 2**22
+"""Bytes behind the voxels that are read to a checksum; a small file may inflate to far more."""
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from segvol_gru.data.damage import refuse_damaged
+from segvol_gru.data.damage import refuse_damaged, refuse_odd_axes
 from segvol_gru.data.files import check_size, pick, whole_file
 from segvol_gru.data.nrrd import header_of, mm_per_unit, write_nrrd
 from segvol_gru.errors import InputError
@@ -49,7 +49,7 @@ def read_itk(
     Raises:
         InputError: the file is not readable, or several volumes and no choice.
     """
-    refuse_damaged(path)
+    refuse_odd_axes(path)
     reader = sitk.ImageFileReader()
     # By its suffix: left alone, ITK opens other formats too, whatever the file is called.
     reader.SetImageIO(READERS[path.suffix.lower()])
@@ -58,6 +58,7 @@ def read_itk(
     size, parts = tuple(reader.GetSize()), reader.GetNumberOfComponents()
     n_bytes = math.prod(size) * parts * WIDTHS.get(reader.GetPixelID(), max(WIDTHS.values()))
     check_size(path, (*size, parts), n_bytes, limit=limit)
+    refuse_damaged(path, n_bytes)
     if len(size) not in (2, 3, 4):
         raise InputError(f"{path} has {len(size)} axes, wanted 3 or a series of 3-D: split it.")
     _, _, depth, frames = (*size, 1, 1)[:4]

@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from segvol_gru.data.files import check_size, pick, whole_file
+from segvol_gru.data.files import MAX_TRAILING, check_size, pick, whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.grid import FileHeader, Grid, affine_from_ijk
 from segvol_gru.volume import Volume
@@ -144,8 +144,11 @@ def _read(
         view = view[count:]
     if view:
         raise EOFError(f"{len(view)} of {len(data)} bytes are missing")
-    while stream.read(CHUNK):
-        pass
+    trailing = 0
+    while more := stream.read(CHUNK):
+        trailing += len(more)
+        if trailing > MAX_TRAILING:
+            raise ValueError(f"more than {MAX_TRAILING} bytes follow the voxels")
     return raw, header, np.ndarray(shape, dtype, data, order="F")
 
 

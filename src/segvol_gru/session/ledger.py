@@ -40,7 +40,9 @@ class Ledger:
             self.journal.append(command, self.blobs)
         before, self.scene = self.scene, scene
         if _drops(command, before):
-            self._forget()
+            self.forget()
+        if self.journal is not None:
+            self.journal.tidy(scene, self.blobs)
 
     def replay(self, commands: Sequence[Command], shape: Index) -> None:
         """Follow commands that were read from disk, without writing them again.
@@ -58,7 +60,7 @@ class Ledger:
                 check(command.event.result, self.blobs, shape)
             scene = apply(scene, command)
         self.scene = scene
-        self._forget()
+        self.forget()
 
     def attach(self, journal: Journal) -> None:
         """Write everything so far into a new journal, and all that follows.
@@ -81,7 +83,7 @@ class Ledger:
         if self.journal is not None:
             self.journal.close()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop bytes that no event names any more."""
         events = (event for track in self.scene.tracks for event in track.events)
         results = (event.result for event in events if event.result is not None)

@@ -74,6 +74,7 @@ def test_a_conversation_of_a_viewer_knows_its_objects_again(
         (["--index", "nonsense"], "the index cannot be opened"),
         (["--model", "/nowhere"], "is no folder"),
         (["--host", "203.0.113.1"], "cannot listen on"),
+        (["--allow-host", "http://clinic/"], "wanted a bare name"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from segvol_gru.interfaces.server.index import Index, Row, key_of
 from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.server.refusals import Full, Unknown, Unopened
 from segvol_gru.interfaces.server.service import Service
+from segvol_gru.interfaces.server.shelf import LOOSE
 from segvol_gru.session.session import Session
 
 MODEL = tiny_model()
@@ -135,18 +137,74 @@ def test_what_nobody_comes_back_to_is_deleted(tmp_path: Path) -> None:
     async def play() -> None:
         async with running(tmp_path, idle_s=0.01, keep_s=0.02) as service:
             token = await begun(service)
-            left = tmp_path / "journals" / "left by a killed upload"
-            left.mkdir()
+            left = tmp_path / "journals" / f"left by a killed upload{LOOSE}"
+            fresh = tmp_path / "journals" / f"being written{LOOSE}"
+            for mark in (left, fresh):
+                mark.touch()
+                mark.with_suffix("").mkdir()
             os.utime(left, (0, 0))
-            fresh = tmp_path / "journals" / "being written"
-            fresh.mkdir()
             await asyncio.sleep(0.05)
             await service.reap()
             await asyncio.sleep(0.05)
             await service.reap()
-            assert list((tmp_path / "journals").iterdir()) == [fresh]
+            assert set((tmp_path / "journals").iterdir()) == {fresh, fresh.with_suffix("")}
             with pytest.raises(Unknown):
                 await service.ask(token, lambda session: session.cursor)
+
+    asyncio.run(play())
+
+
+def test_a_service_with_another_index_deletes_no_journal(tmp_path: Path) -> None:
+    """As after a move to PostgreSQL, or with an index.db from a backup."""
+
+    def service(index: str) -> Service:
+        return Service(MODEL, tmp_path / "journals", Index(f"sqlite:///{tmp_path / index}"))
+
+    async def play() -> None:
+        one = service("a.db")
+        token = await begun(one)
+        await one.close()
+        [folder] = (tmp_path / "journals").iterdir()
+        os.utime(folder, (0, 0))
+        other = service("b.db")
+        await other.reap()
+        await other.close()
+        again = service("a.db")
+        assert await again.ask(token, lambda session: session.cursor) == 0
+        await again.close()
+
+    asyncio.run(play())
+
+
+def test_a_journal_whose_session_a_killed_process_had_just_begun_is_kept(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+            [folder] = (tmp_path / "journals").iterdir()
+            mark = folder.with_suffix(LOOSE)
+            mark.touch()  # the index knew it, but this was not taken away
+            os.utime(mark, (0, 0))
+            await service.reap()
+            assert folder.exists()
+            assert not mark.exists()
+            assert await service.ask(token, lambda session: session.cursor) == 0
+
+    asyncio.run(play())
+
+
+def test_what_a_process_killed_in_deleting_left_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+            [folder] = (tmp_path / "journals").iterdir()
+            monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+            await service.release(token)
+            monkeypatch.undo()
+            os.utime(folder.with_suffix(LOOSE), (0, 0))
+            await service.reap()
+            assert not list((tmp_path / "journals").iterdir())
 
     asyncio.run(play())
 
@@ -246,6 +304,46 @@ def test_a_session_in_use_is_not_stale_for_another_server(
     asyncio.run(play())
 
 
+def test_requests_side_by_side_of_one_stored_session_share_its_place(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+        async with running(tmp_path, max_sessions=1) as service:
+            asked = (service.ask(token, lambda session: session.cursor) for _ in range(4))
+            assert await asyncio.gather(*asked) == [0] * 4
+            assert service.open_sessions == 1
+
+    asyncio.run(play())
+
+
+def test_they_share_it_too_if_another_session_gives_it_up_for_them(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+        clock = Clock()
+        async with running(tmp_path, clock, max_sessions=1, idle_s=10) as service:
+            await begun(service, 1)
+            clock.now = 10.0
+            asked = (service.ask(token, lambda session: session.cursor) for _ in range(4))
+            assert await asyncio.gather(*asked) == [0] * 4
+
+    asyncio.run(play())
+
+
+def test_steps_count_as_disk_space(tmp_path: Path) -> None:
+    async def play() -> None:
+        limit = 3 * tiny_volume().array.nbytes
+        async with running(tmp_path, max_store_bytes=limit) as service:
+            token = await begun(service)
+            await begun(service, 1)
+            await service.prompt(token, lambda session: session.box(*BOX))
+            assert service._shelf.bytes() > limit
+            with pytest.raises(Full, match="disk space"):
+                await begun(service, 2)
+
+    asyncio.run(play())
+
+
 def test_the_index_holds_no_id_that_could_be_used(tmp_path: Path) -> None:
     index = Index(f"sqlite:///{tmp_path / 'index.db'}")
     index.add(Row(key_of("secret"), "api", None, 0))
@@ -253,7 +351,7 @@ def test_the_index_holds_no_id_that_could_be_used(tmp_path: Path) -> None:
     index.move(key_of("secret"), "folder", 12)
     assert index.find(key_of("secret")) == Row(key_of("secret"), "api", "folder", 12)
     assert index.find("secret") is None
-    assert (index.totals(), index.journals()) == ((1, 12), {"folder"})
+    assert (index.count(), index.journals()) == (1, {"folder"})
     assert index.stale(60.0) == []
     index.remove(key_of("secret"))
     index.close()

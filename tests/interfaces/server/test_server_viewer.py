@@ -114,6 +114,21 @@ def test_a_mask_that_was_undone_is_taken_as_it_is_sent(
     np.testing.assert_array_equal(buffer, local.click((6, 9, 8)))
 
 
+def test_undo_of_a_mask_from_elsewhere_brings_back_the_mask_before(
+    viewer: tuple[Viewer, NDArray[np.uint8]],
+) -> None:
+    live, buffer = viewer
+    live.add_bbox_interaction(BOX, include_interaction=True)
+    kept = buffer.copy()
+    mask = (tiny_volume().array > 45).astype(np.uint8)
+    live.add_initial_seg_interaction(mask)
+    np.testing.assert_array_equal(buffer, mask)
+    assert live.undo() is True
+    np.testing.assert_array_equal(buffer, kept)
+    assert [live.undo(), live.undo()] == [True, False]
+    assert not buffer.any()
+
+
 def test_a_mask_from_elsewhere_is_gone_on_with(
     viewer: tuple[Viewer, NDArray[np.uint8]], local: Session
 ) -> None:
@@ -146,6 +161,21 @@ def test_queued_prompts_are_all_said_by_predict(
     local.box((3, 4, 4), (8, 13, 12))
     np.testing.assert_array_equal(buffer, local.click((6, 9, 8)))
     assert live._predict() is None
+
+
+def test_a_point_that_cannot_be_used_leaves_the_queue_as_it_is(
+    viewer: tuple[Viewer, NDArray[np.uint8]], local: Session
+) -> None:
+    live, buffer = viewer
+    live.add_point_interaction((6, 9, 8), include_interaction=True, run_prediction=False)
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        live.add_point_interaction((11.5, 9, 8), include_interaction=True, run_prediction=False)
+    assert refused.value.response.status_code == 400
+    assert "(12, 9, 8), outside" in refused.value.response.json()["detail"]
+    live.add_point_interaction((6, 5, 8), include_interaction=True, run_prediction=False)
+    assert live._predict() is not None
+    local.click((6, 9, 8))
+    np.testing.assert_array_equal(buffer, local.click((6, 5, 8)))
 
 
 def test_tools_that_we_lack_are_hidden_and_refused_with_a_sentence(

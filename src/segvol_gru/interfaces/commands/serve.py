@@ -26,7 +26,9 @@ INDEX = typer.Option(help="Database of sessions, SQLAlchemy's address. Default: 
 KEY = typer.Option(help="What clients must present.", envvar=KEY_VARIABLE, show_envvar=True)
 ALLOW = typer.Option(help="Name under which others address this machine; repeat it.")
 SESSIONS = typer.Option(help="Sessions open at a time.", min=1)
-MEMORY = typer.Option(help="Megabytes of voxels in all open sessions.", min=1)
+MEMORY = typer.Option(
+    help="Megabytes of voxels in all open sessions; uploads on the way may take as many.", min=1
+)
 UPLOAD = typer.Option(help="Megabytes of one image.", min=1)
 IDLE = typer.Option(help="Seconds after which an unused session waits on disk.", min=1)
 
@@ -65,9 +67,11 @@ def serve(
     )
     local = host in LOOPBACK
     hosts = LOOPBACK | set(allow_host or ()) if local or allow_host else None
+    bodies = max(limits.max_bytes, limits.max_upload_bytes)
+    gate = Gate(api_key, hosts, limits.max_upload_bytes, bodies)
     with _listen(host, port) as listening:
         service = _service(store, index, limits, (model, corrector, device))
-        app = make_app(service, Gate(api_key, hosts, limits.max_upload_bytes))
+        app = make_app(service, gate)
         _announce(_reachable(host, allow_host), listening.getsockname()[1], local)
         if not local and api_key is None:
             console.refuse(f"whoever reaches this server can use it; set {KEY_VARIABLE}.")
@@ -105,7 +109,7 @@ def _service(
     from segvol_gru.interfaces.server.index import Index
     from segvol_gru.interfaces.server.limits import Limits
     from segvol_gru.interfaces.server.service import Service
-    from segvol_gru.pretrained import load_model
+    from segvol_gru.pretrained import load_model, model_folder, read_licence
     from segvol_gru.session.engine import pick_device
 
     assert isinstance(limits, Limits)
@@ -115,22 +119,9 @@ def _service(
     model = replace(model, base=model.base.to(place), corrector=model.corrector.to(place))
     folder = (store or user_data_path("segvol-gru") / "sessions").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    licence = _licence(name)
+    licence = read_licence(model_folder(name) / "base.safetensors") or "unknown"
     known = Index(index or f"sqlite:///{folder / 'index.db'}")
     return Service(model, folder / "journals", known, limits, licence)
-
-
-def _licence(model: str) -> str:
-    """What the card of a model says."""
-    from importlib import resources
-
-    from segvol_gru.interfaces.commands.doctor import LICENCE
-    from segvol_gru.pretrained import read_card
-
-    default = Path(str(resources.files("segvol_gru") / "weights"))
-    lines = read_card((default if model == "default" else Path(model)) / "base.safetensors")
-    found = [x.removeprefix(LICENCE) for x in lines.splitlines() if x.startswith(LICENCE)]
-    return found[0] if found else "unknown"
 
 
 def _reachable(host: str, names: list[str] | None) -> str:

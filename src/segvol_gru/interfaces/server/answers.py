@@ -68,4 +68,5 @@ BYTES: dict[str, Any] = {MEDIA: {"schema": {"type": "string", "format": "binary"
 SENDS_BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": BYTES, "description": "See `segvol_gru.interfaces.wire_arrays`."},
 }
-TAKES_BYTES = {"requestBody": {"required": True, "content": BYTES}}
+LARGE = "x-large-body"  # in the description of a route; the guard lets no other have an upload
+TAKES_BYTES = {LARGE: True, "requestBody": {"required": True, "content": BYTES}}

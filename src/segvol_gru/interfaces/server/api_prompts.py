@@ -65,6 +65,7 @@ async def click(session: str, ask: ClickAsk, service: Served) -> Response:
 @prompts.post("/start", openapi_extra=TAKES_BYTES)
 async def start(session: str, request: Request, service: Served) -> Response:
     """Start the current object anew from a mask of another tool: a packed bool array."""
+    await service.expect(session)
     body, limit = await body_of(request), service.limits.max_upload_bytes
     return await _prompted(service, session, lambda live: live.start(unpack(body, limit)[0]))
 

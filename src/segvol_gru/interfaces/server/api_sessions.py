@@ -51,6 +51,7 @@ async def begin(request: Request, service: Served) -> SessionInfo:
     (4x4, voxel index (z, y, x) to RAS mm) or `spacing` (mm along z, y, x), and may have
     `modality` and `window`.
     """
+    await service.expect()
     body = await body_of(request)
 
     def read() -> tuple[Volume, WindowChoice]:
@@ -74,6 +75,7 @@ async def begin_with_file(
     window: str = "auto",
 ) -> SessionInfo:
     """Begin a session with an image file, which is the body."""
+    await service.expect()
     body = await body_of(request)
 
     def read() -> Volume:

@@ -76,6 +76,7 @@ async def reference(
     kind: Annotated[FileFormat, Query(alias="format", description="Of the body.")],
 ) -> Response:
     """Read a mask file on the volume's grid: packed array of unsigned integers. Nothing is kept."""
+    await service.expect(session)
     body, limit = await body_of(request), service.limits.max_upload_bytes
 
     def read(live: Session) -> bytes:

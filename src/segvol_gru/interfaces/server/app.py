@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
@@ -29,6 +30,7 @@ from segvol_gru.interfaces.server.refusals import Refusal
 from segvol_gru.interfaces.server.service import Service
 
 REAP_S = 5.0
+LOG = logging.getLogger(__name__)
 
 
 def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
@@ -41,13 +43,14 @@ def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(service.warm_up()), asyncio.create_task(_reap(service))]
-        yield
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await service.close()
+        tasks = [asyncio.create_task(_tried(service.warm_up)), asyncio.create_task(_reap(service))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await service.close()
 
     app = FastAPI(
         title="segvol-gru",
@@ -84,7 +87,15 @@ async def _reap(service: Service) -> None:
     """Look at the clocks now and then, for as long as the server runs."""
     while True:
         await asyncio.sleep(min(REAP_S, service.limits.liveness_s))
-        await service.reap()
+        await _tried(service.reap)
+
+
+async def _tried(do: Callable[[], Awaitable[None]]) -> None:
+    """Do something that nobody asked for; what goes wrong is logged and does no more harm."""
+    try:
+        await do()
+    except Exception:
+        LOG.exception("the server goes on, but something failed beside the requests")
 
 
 async def _health(service: Served) -> dict[str, bool | int | str]:

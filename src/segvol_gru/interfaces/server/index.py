@@ -131,13 +131,10 @@ class Index:
         """Folders that sessions have."""
         return {row.journal for row in self._rows(TABLE.c.journal.is_not(None)) if row.journal}
 
-    def totals(self) -> tuple[int, int]:
-        """Number of sessions and bytes of their voxels."""
+    def count(self) -> int:
+        """Number of sessions."""
         with self._connected() as connection:
-            count, n_bytes = connection.execute(
-                select(func.count(), func.coalesce(func.sum(TABLE.c.bytes), 0)).select_from(TABLE)
-            ).one()
-        return int(count), int(n_bytes)
+            return int(connection.execute(select(func.count()).select_from(TABLE)).scalar_one())
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from segvol_gru.data.npz import DAMAGED
 from segvol_gru.errors import InputError
-from segvol_gru.interfaces.server.answers import Served, binary
+from segvol_gru.interfaces.server.answers import LARGE, Served, binary
 from segvol_gru.interfaces.server.refusals import Refusal
 from segvol_gru.interfaces.server.service import Service
 from segvol_gru.interfaces.wire import Triple
@@ -65,7 +65,7 @@ async def greet(name: Name) -> PlainTextResponse:
     return PlainTextResponse("segvol-gru speaks the older wire of SlicerNNInteractive here.")
 
 
-@router.post("/legacy/{name}/upload_image")
+@router.post("/legacy/{name}/upload_image", openapi_extra={LARGE: True})
 async def upload_image(name: Name, file: UploadFile, service: Served) -> Response:
     """The image: `.npy`."""
 
@@ -81,7 +81,7 @@ async def upload_image(name: Name, file: UploadFile, service: Served) -> Respons
     return await _said(load)
 
 
-@router.post("/legacy/{name}/upload_segment")
+@router.post("/legacy/{name}/upload_segment", openapi_extra={LARGE: True})
 async def upload_segment(name: Name, file: UploadFile, service: Served) -> Response:
     """A mask, gzipped `.npy`: an empty one resets, another one is gone on with."""
     data, limit = await file.read(), service.limits.max_upload_bytes

@@ -25,7 +25,7 @@ class Limits:
     """One upload, as it is sent and as it is in memory."""
 
     max_store_bytes: int = 64 * GB
-    """Voxels of all sessions on disk."""
+    """Voxels and steps of all sessions on disk; beyond it no image is taken."""
 
     max_records: int = 10_000
     """Sessions on disk."""

@@ -84,7 +84,7 @@ class Seats:
 
         async def to_the_end() -> T:
             while True:
-                place = await self._place(token)
+                place = await self.place(token)
                 async with place.lock:
                     if place.gone:
                         continue
@@ -99,17 +99,25 @@ class Seats:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
-    async def make_room(self, seats: int, n_bytes: int) -> None:
-        """Demand room, giving up lapsed places if need be; who awaits nothing more has it.
+    async def make_seat(self, key: str, n_bytes: int) -> None:
+        """Demand room for one more place, unless the session has got its own meanwhile.
+
+        Args:
+            key: of the session.
+            n_bytes: of its voxels.
 
         Raises:
             Full: there is none.
         """
-        if self._fits(seats, n_bytes):
-            return
-        await self.give_up_lapsed()
-        if not self._fits(seats, n_bytes):
-            raise self.full("all places of this server are taken")
+        await self._make_room(lambda: key in self or self._fits(1, n_bytes))
+
+    async def make_room(self, n_bytes: int) -> None:
+        """Demand room for more voxels in a place that there is.
+
+        Raises:
+            Full: there is none.
+        """
+        await self._make_room(lambda: self._fits(0, n_bytes))
 
     async def give_up_lapsed(self) -> None:
         """Give up places whose clocks have run out."""
@@ -150,16 +158,29 @@ class Seats:
         wait = self._limits.retry_after_s
         return Full(f"{sentence}; try again in {wait} s or end a session.", wait)
 
+    async def _make_room(self, fits: Callable[[], bool]) -> None:
+        """Give up lapsed places if need be; who awaits nothing more has the room."""
+        if fits():
+            return
+        await self.give_up_lapsed()
+        if not fits():
+            raise self.full("all places of this server are taken")
+
     def _fits(self, seats: int, n_bytes: int) -> bool:
         room = n_bytes <= 0 or self.bytes + n_bytes <= self._limits.max_bytes
         return room and len(self) + seats <= self._limits.max_sessions
 
-    async def _place(self, token: str) -> Place:
-        """The place of a session, taken up again if it had been given up."""
+    async def place(self, token: str) -> Place:
+        """The place of a session, taken up again if it had been given up.
+
+        Raises:
+            Unknown: there is no such session.
+            Full: no place.
+        """
         place = self.find(key_of(token))
         if place is None:
             row = await self.row(token)
-            await self.make_room(seats=1, n_bytes=row.bytes)
+            await self.make_seat(row.key, row.bytes)
             place = self.seat(row)
         return place
 

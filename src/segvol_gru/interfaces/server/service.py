@@ -77,16 +77,28 @@ class Service:
         Raises:
             Full: all places are taken.
         """
-        count, _ = await self._threads.beside(self._index.totals)
-        if count >= self.limits.max_records:
-            raise self._seats.full(f"{count} sessions are stored, which is the limit")
-        await self._seats.make_room(seats=1, n_bytes=0)
         token = token or secrets.token_urlsafe(TOKEN_BYTES)
         row = Row(key_of(token), kind, None, 0)
+        await self._make_seat(row.key)
         place = self._seats.seat(row)
         async with place.lock:
             await self._threads.beside(self._index.add, row)
         return token
+
+    async def expect(self, token: str | None = None) -> None:
+        """Demand a place before an upload is read; others may be quicker to take it.
+
+        Args:
+            token: the session that it is for; None for one that is yet to begin.
+
+        Raises:
+            Unknown: there is no such session.
+            Full: all places are taken.
+        """
+        if token is None:
+            await self._make_seat("")
+        else:
+            await self._seats.place(token)
 
     async def read(self, do: Callable[[], T]) -> T:
         """Do something that concerns no session, such as reading an upload, in a thread."""
@@ -107,16 +119,17 @@ class Service:
             Full: there is no room for it.
         """
         n_bytes, name = volume.array.nbytes, secrets.token_hex(16)
-        _, stored = await self._threads.beside(self._index.totals)
+        stored = await self._threads.beside(self._shelf.bytes)
         if stored + n_bytes > self.limits.max_store_bytes:
             raise self._seats.full("the disk space for sessions is used up")
 
         async def change(place: Place) -> None:
             before = place.bytes
-            await self._seats.make_room(seats=0, n_bytes=n_bytes - before)
+            await self._seats.make_room(n_bytes - before)
             place.bytes = n_bytes
             try:
                 fresh = await self._threads.beside(self._shelf.begin, volume, window, name)
+                await self._threads.beside(self._shelf.loosen, place.journal)
                 await self._threads.beside(self._index.move, place.key, name, n_bytes)
             except Exception:
                 place.bytes = before
@@ -126,6 +139,7 @@ class Service:
             if place.session is not None:
                 await self._threads.beside(place.session.close)
             place.session, place.dialect = fresh, None
+            await self._threads.beside(self._shelf.keep, name)
             await self._threads.beside(self._shelf.discard, old)
 
         await self._seats.hold(token, change)
@@ -193,6 +207,7 @@ class Service:
         """End a session and delete it, if there is one."""
         key = key_of(token)
         row = await self._threads.beside(self._index.find, key)
+        await self._threads.beside(self._shelf.loosen, None if row is None else row.journal)
         await self._threads.beside(self._index.remove, key)  # from here on nobody takes it up again
         place = self._seats.find(key)
         if place is not None:
@@ -233,6 +248,7 @@ class Service:
         await self._seats.note_use()
         for row in await self._threads.beside(self._index.stale, self.limits.keep_s):
             if row.key not in self._seats:
+                await self._threads.beside(self._shelf.loosen, row.journal)
                 await self._threads.beside(self._index.remove, row.key)
                 await self._threads.beside(self._shelf.discard, row.journal)
         known = await self._threads.beside(self._index.journals)
@@ -243,6 +259,13 @@ class Service:
         await self._seats.close()
         self._threads.close()
         self._index.close()
+
+    async def _make_seat(self, key: str) -> None:
+        """Demand room for a session without an image."""
+        count = await self._threads.beside(self._index.count)
+        if count >= self.limits.max_records:
+            raise self._seats.full(f"{count} sessions are stored, which is the limit")
+        await self._seats.make_seat(key, n_bytes=0)
 
     async def _opened(self, place: Place) -> Session:
         """The session of a place whose lock is held."""

@@ -1,10 +1,19 @@
-"""The sessions of a server on disk: a folder of journals. Every call may wait for a disk."""
+"""The sessions of a server on disk: a folder of journals. Every call may wait for a disk.
+
+    NAME/        a journal
+    NAME.loose   an empty file: no session has this journal yet, or none has it any more
+
+A journal without that file is never deleted as a leftover, whatever the index says: it may be
+another index, or a backup of one.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +23,8 @@ from segvol_gru.session.engine import WindowChoice
 from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
 
-ORPHAN_S = 3600.0  # a folder that no session has for so long was left by a killed process
+LOOSE = ".loose"
+ORPHAN_S = 3600.0  # a journal that is loose for so long was left by a killed process
 WARM_SIDE = 32
 
 
@@ -34,7 +44,8 @@ class Shelf:
         folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self, volume: Volume, window: WindowChoice, journal: str) -> Session:
-        """A new session whose journal has this name."""
+        """A new session whose journal, loose as yet, has this name."""
+        self.loosen(journal)
         return Session(
             volume,
             self._model,
@@ -60,25 +71,52 @@ class Shelf:
         with Session(volume, self._model, device=self._device) as session:
             session.click((WARM_SIDE // 2,) * 3)
 
+    def bytes(self) -> int:
+        """What all journals take on disk."""
+        total = 0
+        for folder, _, files in os.walk(self.folder):
+            for name in files:
+                with suppress(FileNotFoundError):  # another server deleted it just now
+                    total += os.stat(Path(folder, name)).st_size
+        return total
+
+    def loosen(self, journal: str | None) -> None:
+        """Let a journal be swept once its session is forgotten, should this process be killed."""
+        if journal is not None:
+            with suppress(OSError):  # a full disk keeps nobody from deleting
+                self._mark(journal).touch()
+
+    def keep(self, journal: str) -> None:
+        """A session has this journal for good."""
+        self._mark(journal).unlink(missing_ok=True)
+
     def discard(self, journal: str | None) -> None:
         """Delete a journal, if there is one."""
         if journal is not None:
+            self.loosen(journal)
             shutil.rmtree(self.folder / journal, ignore_errors=True)
+            if not (self.folder / journal).exists():
+                self.keep(journal)
 
     def sweep(self, known: Collection[str]) -> None:
-        """Delete what a process killed in an upload left.
+        """Delete what a killed process left.
 
         Args:
-            known: journals that sessions have; younger folders may be getting one.
+            known: journals that sessions have; younger loose ones may be getting a session.
         """
-        for folder in self.folder.iterdir():
-            if folder.name not in known and _age_s(folder) > ORPHAN_S:
-                self.discard(folder.name)
+        for mark in self.folder.glob(f"*{LOOSE}"):
+            if mark.stem in known:
+                self.keep(mark.stem)
+            elif _age_s(mark) > ORPHAN_S:
+                self.discard(mark.stem)
+
+    def _mark(self, journal: str) -> Path:
+        return self.folder / f"{journal}{LOOSE}"
 
 
-def _age_s(folder: Path) -> float:
-    """Seconds since a folder was changed; 0 if another server deleted it just now."""
+def _age_s(path: Path) -> float:
+    """Seconds since a file was touched; 0 if another server deleted it just now."""
     try:
-        return time.time() - folder.stat().st_mtime
+        return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0

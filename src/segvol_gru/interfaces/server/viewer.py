@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.server import nnia
-from segvol_gru.interfaces.server.answers import REFUSALS, Served, binary, body_of
+from segvol_gru.interfaces.server.answers import LARGE, REFUSALS, Served, binary, body_of
 from segvol_gru.interfaces.server.refusals import Gone, Refusal, Unknown
 from segvol_gru.interfaces.server.service import Service
 from segvol_gru.interfaces.wire import BoolArray, Lease, Number, Triple
@@ -152,10 +152,11 @@ async def lease_status(
     return Lease(remaining_seconds=remaining, idle_timeout_seconds=service.limits.idle_s)
 
 
-@router.post("/set_image")
+@router.post("/set_image", openapi_extra={LARGE: True})
 async def set_image(request: Request, token: Leased, service: Served) -> dict[str, tuple[int, ...]]:
     """The image, (1, z, y, x), with its spacing along these axes."""
     meta: ImageMeta = _meta(request, ImageMeta)
+    await service.expect(token)
     body, limit = await body_of(request), service.limits.max_upload_bytes
 
     def read() -> Volume:
@@ -231,9 +232,10 @@ async def add_strokes(token: Leased) -> Response:
     raise InputError(NO_STROKES)
 
 
-@router.post("/add_initial_seg_interaction")
+@router.post("/add_initial_seg_interaction", openapi_extra={LARGE: True})
 async def add_initial_seg(request: Request, token: Leased, service: Served) -> Response:
     """Go on with a mask; memory and history come back with a mask of ours."""
+    await service.expect(token)
     body, limit = await body_of(request), service.limits.max_upload_bytes
 
     def mask() -> BoolArray:
