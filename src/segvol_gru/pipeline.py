@@ -300,11 +300,12 @@ def _answer(scan: Scan, reader: Reader, box: Box | None, clicks: tuple[Click, ..
     """
     whole = reader.segment(box, clicks)
     found = mask_bounds(whole.logits > 0, whole.region)
-    corners: list[Sequence[int]] = [click.at for click in clicks if click.positive]
+    wanted = [click.at for click in clicks if click.positive]
+    corners: list[Sequence[int]] = [*wanted]
     if box is not None:
         corners += [box.lo, box.hi]
-    elif found is None and corners:
-        frame = around_click(clicks[0].at, scan.shape, scan.spacing_mm)
+    elif found is None and wanted:
+        frame = around_click(wanted[0], scan.shape, scan.spacing_mm)
         corners += [frame.lo, [n - 1 for n in frame.hi]]
     corners += found or ()
     if not corners:

@@ -152,9 +152,9 @@ def test_a_rank_without_cases_waits_for_nobody(folder, tmp_path, monkeypatch):
     ("environment", "place"),
     [
         ({}, (0, 1)),
-        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, (1, 2)),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "measure"}, (3, 4)),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "interactive"}, (0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_STEP_NUM_TASKS": "4"}, (1, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}, (3, 4)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "measure"}, (0, 1)),
     ],
 )
 def test_launchers_say_which_process_this_is(environment, place):

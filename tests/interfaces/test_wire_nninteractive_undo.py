@@ -43,6 +43,23 @@ def test_a_point_that_rounds_out_of_the_image_is_refused_when_it_is_said(
     assert session.history == (Click(HERE, True), Click((10, 5, 8), False))
 
 
+def test_an_initial_mask_that_is_refused_begins_no_object(
+    session: Session, talk: Dialect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk.box(BOX, True, run=True)
+    before, name = session.mask, session.current
+
+    def full(mask: BoolArray) -> BoolArray:
+        raise InputError("the disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "start", full)
+        with pytest.raises(InputError, match="full"):
+            talk.initial(OTHER)
+    assert (session.objects, session.current) == ((name,), name)
+    assert np.array_equal(session.mask, before)
+
+
 @pytest.mark.parametrize("run", [False, True])
 def test_if_one_prompt_is_refused_the_mask_and_the_queue_stay(
     session: Session, talk: Dialect, monkeypatch: pytest.MonkeyPatch, run: bool

@@ -202,6 +202,8 @@ def _values(dtype: Any, shape: Any, data: Any, budget: _Budget, order: Any = "C"
 
 def _places(shape: tuple[int, ...]) -> int:
     """Values of an array, and the lists around them where it is empty."""
+    if any(n < 0 for n in shape):
+        raise pickle.UnpicklingError(f"it claims shape {shape!r}")
     return math.prod(max(n, 1) for n in shape)
 
 

@@ -141,12 +141,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def keep_settings(path: Path, data: Path, settings: dict[str, Any]) -> None:
     """Remember how a folder's records were made, and of which data.
 
+    Data are told apart by the name of their folder, which may lie elsewhere on another machine.
+
     Raises:
         InputError: records of other data or settings are already there.
     """
-    settings = json.loads(json.dumps({**settings, "data": str(data.resolve())}))
+    settings = json.loads(json.dumps({**settings, "data": data.resolve().name}))
     if path.is_file():
-        older = json.loads(path.read_text(encoding="utf-8"))
+        older = {"data": settings["data"], **json.loads(path.read_text(encoding="utf-8"))}
         differing = [k for k in settings if older.get(k) != settings[k]]
         if differing:
             raise InputError(

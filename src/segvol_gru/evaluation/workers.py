@@ -17,12 +17,15 @@ THREADS = "OMP_NUM_THREADS"
 
 
 def rank_and_world(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Which of how many processes this is, as torchrun or, outside a shell of it, srun says."""
+    """Which of how many processes this is, as torchrun or srun says.
+
+    A batch script that SLURM runs once is alone, however many tasks its job may have.
+    """
     if "RANK" in environment:
         return int(environment["RANK"]), int(environment.get("WORLD_SIZE", "1"))
-    if environment.get("SLURM_JOB_NAME") in ("bash", "interactive"):
-        return 0, 1
-    return int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1"))
+    if "SLURM_STEP_NUM_TASKS" in environment:  # only where srun started it
+        return int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
+    return 0, 1
 
 
 def spread(

@@ -148,7 +148,13 @@ class Dialect:
         else:
             self._fresh()
             before = session.cursor
-            session.start(mask)
+            try:
+                session.start(mask)
+            except InputError:
+                if session.current != left:
+                    self._remove(session.current)
+                    session.select(left)
+                raise
         if left != session.current and left in session.objects:
             self._switches.append(Switch(left, before, (session.current, session.cursor)))
         self._waiting = []

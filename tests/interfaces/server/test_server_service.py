@@ -20,7 +20,7 @@ from tiny import tiny_model, tiny_volume
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.server.index import Index, Row, key_of
 from segvol_gru.interfaces.server.limits import Limits
-from segvol_gru.interfaces.server.refusals import Full, Unknown, Unopened
+from segvol_gru.interfaces.server.refusals import Full, Unknown, Unopened, Unreachable
 from segvol_gru.interfaces.server.service import Service
 from segvol_gru.interfaces.server.shelf import LOOSE
 from segvol_gru.session.session import Session
@@ -172,6 +172,43 @@ def test_a_service_with_another_index_deletes_no_journal(tmp_path: Path) -> None
         again = service("a.db")
         assert await again.ask(token, lambda session: session.cursor) == 0
         await again.close()
+
+    asyncio.run(play())
+
+
+def test_an_image_for_a_session_that_ended_elsewhere_leaves_no_journal(tmp_path: Path) -> None:
+    async def play() -> None:
+        index = f"sqlite:///{tmp_path / 'index.db'}"
+        one, other = (Service(MODEL, tmp_path / "journals", Index(index)) for _ in range(2))
+        token = await begun(one)
+        await other.release(token)
+        with pytest.raises(Unknown):
+            await one.load(token, tiny_volume(1))
+        await one.close()
+        await other.close()
+        assert list((tmp_path / "journals").iterdir()) == []
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("step", ["move", "remove"])
+def test_where_the_index_fails_a_journal_stays_that_of_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def play() -> None:
+        async with running(tmp_path) as service:
+            token = await begun(service)
+
+            def away(*_: object) -> None:
+                raise Unreachable("the index is away.")
+
+            asked = {"move": lambda: service.load(token, tiny_volume(1))}
+            with monkeypatch.context() as patch:
+                patch.setattr(service._index, step, away)
+                with pytest.raises(Unreachable):
+                    await asked.get(step, lambda: service.release(token))()
+            assert not list((tmp_path / "journals").glob(f"*{LOOSE}"))
+            assert await service.ask(token, lambda session: session.cursor) == 0
 
     asyncio.run(play())
 

@@ -110,10 +110,10 @@ class Index:
         rows = self._rows(TABLE.c.key == key)
         return rows[0] if rows else None
 
-    def move(self, key: str, journal: str, n_bytes: int) -> None:
-        """Give a session another journal."""
+    def move(self, key: str, journal: str, n_bytes: int) -> bool:
+        """Give a session another journal; False if there is no such session."""
         changed = {"journal": journal, "bytes": n_bytes, "used": time.time()}
-        self._run(update(TABLE).where(TABLE.c.key == key).values(**changed))
+        return self._run(update(TABLE).where(TABLE.c.key == key).values(**changed)) > 0
 
     def touch(self, *keys: str) -> None:
         """Note that sessions were used."""
@@ -140,9 +140,9 @@ class Index:
         """Let go of all connections."""
         self._engine.dispose()
 
-    def _run(self, statement: Any) -> None:
+    def _run(self, statement: Any) -> int:
         with self._connected() as connection:
-            connection.execute(statement)
+            return int(connection.execute(statement).rowcount)
 
     def _rows(self, condition: Any) -> list[Row]:
         columns = (TABLE.c.key, TABLE.c.kind, TABLE.c.journal, TABLE.c.bytes)

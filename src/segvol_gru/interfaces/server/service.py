@@ -23,8 +23,8 @@ from segvol_gru.interfaces.server.index import Index, Kind, Row, key_of
 from segvol_gru.interfaces.server.limits import Limits
 from segvol_gru.interfaces.server.metrics import Metrics
 from segvol_gru.interfaces.server.places import Clock, Place
-from segvol_gru.interfaces.server.refusals import Unopened, Unreachable
-from segvol_gru.interfaces.server.seats import Seats
+from segvol_gru.interfaces.server.refusals import Unknown, Unopened, Unreachable
+from segvol_gru.interfaces.server.seats import UNKNOWN, Seats
 from segvol_gru.interfaces.server.shelf import Shelf
 from segvol_gru.interfaces.server.threads import Threads
 from segvol_gru.interfaces.wire_nninteractive import Dialect
@@ -116,6 +116,7 @@ class Service:
 
         Raises:
             InputError: the window does not fit it.
+            Unknown: the session was ended elsewhere.
             Full: there is no room for it.
         """
         n_bytes, name = volume.array.nbytes, secrets.token_hex(16)
@@ -130,10 +131,14 @@ class Service:
             try:
                 fresh = await self._threads.beside(self._shelf.begin, volume, window, name)
                 await self._threads.beside(self._shelf.loosen, place.journal)
-                await self._threads.beside(self._index.move, place.key, name, n_bytes)
-            except Exception:
+                if not await self._threads.beside(self._index.move, place.key, name, n_bytes):
+                    raise Unknown(UNKNOWN)  # another server ended it
+            except Exception as error:
                 place.bytes = before
                 await self._threads.beside(self._shelf.discard, name)
+                ended = isinstance(error, Unknown)
+                let = self._shelf.discard if ended else self._shelf.keep
+                await self._threads.beside(let, place.journal)
                 raise
             old, place.journal = place.journal, name
             if place.session is not None:
@@ -207,8 +212,13 @@ class Service:
         """End a session and delete it, if there is one."""
         key = key_of(token)
         row = await self._threads.beside(self._index.find, key)
-        await self._threads.beside(self._shelf.loosen, None if row is None else row.journal)
-        await self._threads.beside(self._index.remove, key)  # from here on nobody takes it up again
+        journal = None if row is None else row.journal
+        await self._threads.beside(self._shelf.loosen, journal)
+        try:
+            await self._threads.beside(self._index.remove, key)  # nobody takes it up any more
+        except Exception:
+            await self._threads.beside(self._shelf.keep, journal)
+            raise
         place = self._seats.find(key)
         if place is not None:
             async with place.lock:

@@ -86,9 +86,10 @@ class Shelf:
             with suppress(OSError):  # a full disk keeps nobody from deleting
                 self._mark(journal).touch()
 
-    def keep(self, journal: str) -> None:
-        """A session has this journal for good."""
-        self._mark(journal).unlink(missing_ok=True)
+    def keep(self, journal: str | None) -> None:
+        """A session has this journal, if there is one, for good."""
+        if journal is not None:
+            self._mark(journal).unlink(missing_ok=True)
 
     def discard(self, journal: str | None) -> None:
         """Delete a journal, if there is one."""
