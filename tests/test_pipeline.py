@@ -1,5 +1,7 @@
 """The method on one screen: states are values, layers add up, clicks are obeyed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from segvol_gru.pipeline import (
     Model,
     beyond_guess,
     refine,
+    retold,
     start,
     start_from_click,
     start_from_logits,
@@ -170,3 +173,26 @@ def test_a_start_from_a_click_holds_the_click(model: Model, scan: Scan) -> None:
 def test_a_negative_first_click_segments_nothing(model: Model, scan: Scan) -> None:
     state = start_from_click(model, scan, Click((7, 15, 14), False))
     assert not bool((canvas(state, scan).logits > 0).any())
+
+
+class Blind:
+    """A reader that finds nothing."""
+
+    def segment(self, box: Box | None, clicks: Sequence[Click]) -> Field:
+        return Field(Region((0, 0, 0), (14, 90, 90)), torch.full((14, 90, 90), OUTSIDE))
+
+    def features(self, *_: object) -> torch.Tensor:
+        raise AssertionError("the corrector takes none")
+
+
+def test_a_blind_reader_is_helped_from_where_the_positive_click_is(model: Model) -> None:
+    """Earlier negative clicks, told first, do not widen the view."""
+    values = np.random.default_rng(0).integers(0, 255, (14, 90, 90)).astype(np.int16)
+    scan = Scan(values, (2.0, 1.0, 1.0), (0.0, 255.0), reader=Blind())
+    click, early = Click((7, 70, 70), True), Click((7, 5, 5), False)
+    plain = start_from_click(model, scan, click)
+    told = retold(model, scan, plain, (early, click))
+    later = Click((7, 72, 70), True)
+    one, other = (refine(model, scan, state, later) for state in (plain, told))
+    assert one.layers[0].region == other.layers[0].region
+    assert other.clicks == (early, click, later)
