@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from segvol_gru.interfaces.commands.doctor import phantom
 
 ROOT = Path(__file__).parent.parent
 TORCH = "torch==2.13.0"
+PAGE = Path("src/segvol_gru/interfaces/server/static")
 MB = 2**20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -24,8 +26,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT], check=True)
+    """Built the default way, by an sdist, from what git tracks and a page, which it ignores."""
+    out, tree = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("tree")
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, encoding="utf-8")
+    for name in tracked.splitlines():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tree / name)
+    (tree / PAGE).mkdir()
+    (tree / PAGE / "index.html").write_text("<!doctype html>")
+    if (ROOT / PAGE).is_dir():
+        shutil.copytree(ROOT / PAGE, tree / PAGE, dirs_exist_ok=True)
+    subprocess.run([sys.executable, "-m", "build", "--outdir", out, tree], check=True)
     [path] = out.glob("*.whl")
     return path
 
@@ -52,7 +63,8 @@ def test_the_wheel_has_what_it_needs_and_no_more(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         largest = max(entry.file_size for entry in archive.infolist())
-    for wanted in ("py.typed", "weights/LICENSE", "training/recipes/base.toml"):
+    page = f"{PAGE.relative_to('src/segvol_gru')}/index.html"
+    for wanted in ("py.typed", "weights/LICENSE", "training/recipes/base.toml", page):
         assert f"segvol_gru/{wanted}" in names
     weights = [name for name in names if name.endswith(".safetensors")]
     assert {"base.safetensors", "field.safetensors"} <= {Path(name).name for name in weights}

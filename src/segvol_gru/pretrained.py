@@ -2,8 +2,9 @@
 
 A model is a folder with one file per network (`base.safetensors`, `field.safetensors`,
 `paper.safetensors`) and one for the experts, if it has any (`experts.safetensors`: what
-each has of its own). The header holds the sizes, so a file is never guessed at, and a
-card: data sets, licences, training command, figures. Nothing is ever unpickled.
+each has of its own). Beside SegVol, whose weights are a file of another format, a corrector is
+enough. The header holds the sizes, so a file is never guessed at, and a card: data sets,
+licences, training command, figures. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from segvol_gru.correct import Corrector
 from segvol_gru.correct.field import FieldConfig, FieldCorrector
 from segvol_gru.correct.paper import PaperConfig, PaperCorrector
 from segvol_gru.correct.reprompt import Reprompt
+from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.experts import Experts, Kind, expert_of, shared_digest
 from segvol_gru.pipeline import Model
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 FORMAT = "segvol-gru weights 1"
 EXPERTS = "experts.safetensors"
+PARTS = ("base", "experts", "field", "paper")
+"""Names of the files in a model folder."""
 Network = TypeVar("Network", bound=nn.Module)
 Expert = TypeVar("Expert", CompactBase, FieldCorrector)
 LICENCE = "Licence of the weights: "
@@ -64,9 +68,8 @@ def save_tensors(
     """Write tensors as a weight file; see `save_network`."""
     tensors = {k: v.detach().half().contiguous() for k, v in values.items()}
     header = {"format": FORMAT, "config": json.dumps(dict(config)), "card": card}
-    aside = path.with_suffix(".part")
-    aside.write_bytes(_settled(save(tensors, header)))  # `save_file`'s only its owner may read
-    aside.replace(path)
+    with whole_file(path) as fresh:
+        fresh.write_bytes(_settled(save(tensors, header)))  # `save_file`'s only its owner may read
 
 
 def _settled(data: bytes) -> bytes:
@@ -127,10 +130,11 @@ def load_model(
     if weights is None and (text is not None or compat):
         raise InputError("text and compat are for SegVol; give base 'segvol' and its weights.")
     folder, digest = model_folder(name), hashlib.sha256()
-    general = _compact(folder, digest)
-    first: CompactBase | LargeBase = general
-    if weights is not None:
-        config = LargeConfig(general.config.cells, compat)
+    first: CompactBase | LargeBase
+    if weights is None:
+        first = _compact(folder, digest)
+    else:
+        config = LargeConfig(_cells(folder, digest), compat)
         first = _large(Path(weights), text, config, digest)
     network, path = _corrector(folder, corrector, first, digest), folder / EXPERTS
     kept = Experts()
@@ -229,6 +233,15 @@ def _compact(folder: Path, digest: Hash) -> CompactBase:
     _fill(base, tensors, path)
     digest.update(path.read_bytes())
     return _ready(base)
+
+
+def _cells(folder: Path, digest: Hash) -> int:
+    """Cells of a model's regions, as the first of its networks says that has any."""
+    for path in (folder / "base.safetensors", folder / "field.safetensors"):
+        if path.is_file():
+            digest.update(path.read_bytes())
+            return int(json.loads(_open(path)[1]["config"])["cells"])
+    return LargeConfig.cells
 
 
 def _large(

@@ -41,3 +41,11 @@ def test_a_processor_held_back_takes_float32() -> None:
         check=True,
     )
     assert held.stdout.strip() == "False"
+
+
+def test_a_pytorch_without_onednn_takes_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its wheels for Macs are built; the question to oneDNN is not even registered there."""
+    monkeypatch.setattr(torch.ops, "mkldnn", torch.ops.a_library_that_was_not_built)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    with autocast(CPU, "auto"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

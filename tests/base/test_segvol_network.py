@@ -205,6 +205,19 @@ def test_the_dense_code_puts_height_first() -> None:
         torch.testing.assert_close(code[0, at[0], at[1], at[2]], (2 * pi * (2 * c - 1)).sin())
 
 
+def test_positions_are_coded_in_float32_whatever_the_arithmetic() -> None:
+    """In bfloat16 a phase is off by tenths of a radian, and neighbours share a code."""
+    encoder = PromptEncoder(image=(32, 256, 256), grid=(8, 16, 16), width=48)
+    matrix = encoder.pe_layer.positional_encoding_gaussian_matrix
+    matrix.normal_(generator=torch.Generator().manual_seed(1))
+    points = torch.tensor([[10.0, y, 100.0] for y in range(256)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        code, dense = encoder.locate(points), encoder.dense_code()
+    assert torch.equal(code, encoder.locate(points))
+    assert torch.equal(dense, encoder.dense_code())
+    assert len(code.unique(dim=0)) == len(points)
+
+
 def test_no_prompt_makes_no_token() -> None:
     assert PromptEncoder((8, 8, 8), (2, 2, 2), 16)().shape == (1, 0, 16)
 

@@ -90,6 +90,11 @@ def test_vectors_are_kept_in_a_file(tower: TextEncoder, tmp_path: Path) -> None:
     path = tmp_path / "vectors.safetensors"
     vectors = {"liver": tower(TOKENS[:1]).detach(), "aorta": tower(TOKENS[1:]).detach()}
     save_vectors(path, vectors)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode  # others may read it
+    with pytest.raises(InputError, match="existing, writable folder"):
+        save_vectors(tmp_path / "nowhere" / "vectors.safetensors", vectors)
     again = load_vectors(path, SMALL.width)
     assert again.keys() == vectors.keys()
     assert all(torch.equal(again[name], vectors[name]) for name in vectors)

@@ -146,6 +146,25 @@ def test_half_precision_becomes_float32(model: SegVol, tmp_path: Path) -> None:
     assert {value.dtype for value in load_file(out).values()} == {torch.float32}
 
 
+def test_others_may_read_what_was_written(model: SegVol, tmp_path: Path) -> None:
+    source, plain = tmp_path / "source.bin", tmp_path / "plain"
+    torch.save(model.state_dict(), source)
+    plain.touch()
+    import_checkpoint(source, tmp_path / "imported.safetensors", SMALL)
+    save_segvol(tmp_path / "saved.safetensors", model, "random")
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {plain.stat().st_mode}
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_place_that_takes_no_file_is_told_before_reading(tmp_path: Path) -> None:
+    absent, place = tmp_path / "absent.pth", tmp_path / "nowhere" / "out.safetensors"
+    with pytest.raises(InputError, match="existing, writable folder"):
+        import_checkpoint(absent, place, SMALL)
+    with pytest.raises(InputError, match="is a folder"):
+        import_checkpoint(absent, tmp_path, SMALL)
+    assert not list(tmp_path.iterdir())
+
+
 def test_our_file_can_leave_the_text_tower_out(model: SegVol, tmp_path: Path) -> None:
     path = tmp_path / "ours.safetensors"
     save_segvol(path, model, "random")

@@ -1,6 +1,7 @@
 import pytest
 
 from segvol_gru.data.files import whole_file
+from segvol_gru.errors import InputError
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -29,3 +30,10 @@ def test_data_files_move_before_the_header_that_names_them(tmp_path):
         fresh.write_bytes(b"header")
         fresh.with_suffix(".zraw").write_bytes(b"voxels")
     assert {p.name for p in tmp_path.iterdir()} == {"mask.mhd", "mask.zraw"}
+
+
+@pytest.mark.parametrize(("name", "told"), [("", "is a folder"), ("nowhere/mask.nii", "existing")])
+def test_a_place_that_takes_no_file_is_told_at_once(tmp_path, name, told):
+    with pytest.raises(InputError, match=told), whole_file(tmp_path / name):
+        pytest.fail("nothing could be written")
+    assert not list(tmp_path.iterdir())

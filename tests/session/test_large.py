@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,6 +227,21 @@ def test_the_digest_names_everything_that_answers_depend_on(files: Path, model: 
     models.append(model_of(files, compat=True))
     assert len({m.digest for m in models}) == len(models)
     assert model_of(files).digest == model.digest
+
+
+def test_segvol_needs_no_compact_base(files: Path, model: Model, tmp_path: Path) -> None:
+    """Cells are then those of the field corrector; the paper's has none of its own."""
+    for name in ("field", "paper"):
+        alone = tmp_path / name
+        alone.mkdir()
+        shutil.copy(files / f"{name}.safetensors", alone)
+    field = load_model(tmp_path / "field", base="segvol", weights=files / "one.weights")
+    paper = load_model(tmp_path / "paper", "paper", base="segvol", weights=files / "one.weights")
+    assert field.cells == model.cells
+    assert paper.cells == (LargeConfig.cells,) * 3
+    assert paper.digest != model_of(files, "paper").digest  # which has fewer cells
+    with pytest.raises(InputError, match=r"base\.safetensors is missing"):
+        load_model(tmp_path / "paper", "paper")
 
 
 def test_text_finds_and_goes_with_every_prompt(volume: Volume, files: Path) -> None:

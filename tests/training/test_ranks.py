@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_folder
+from lightning_fabric.accelerators import MPSAccelerator
 
 from segvol_gru.training import ranks
 from segvol_gru.training.ranks import launched, make_fabric
@@ -104,3 +105,10 @@ def test_what_a_recipe_asks_for_is_done_anywhere() -> None:
     for precision, wanted in (("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)):
         with make_fabric("cpu", 1, precision, 2, {}).autocast():
             assert torch.nn.Linear(4, 4)(torch.ones(2, 4)).dtype == wanted
+
+
+def test_auto_is_never_a_macs_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it for sessions, and `train` refuses it by name."""
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)
+    fabric = make_fabric("auto", 1, "32-true", 3, {})
+    assert fabric.device.type == ("cuda" if torch.cuda.is_available() else "cpu")

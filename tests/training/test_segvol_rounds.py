@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_cases, write_folder
+from conftest import make_cases, make_config, make_rounds, write_folder
 from torch.utils.data import default_collate
 
+from segvol_gru.base.large import LargeBase
 from segvol_gru.base.segvol import SMALL, SegVolConfig, random_segvol
 from segvol_gru.base.weights import load_segvol, save_segvol
 from segvol_gru.correct.paper import PaperConfig, PaperCorrector
 from segvol_gru.errors import InputError
-from segvol_gru.pretrained import read_card
+from segvol_gru.pretrained import load_model, read_card, save_network
 from segvol_gru.training.config import learning_rate
 from segvol_gru.training.export import export
 from segvol_gru.training.program import RoundsResult, Turn
@@ -180,6 +181,32 @@ def test_train_then_export_then_load(tmp_path: Path) -> None:
     ]
     assert any(moved)
     assert "Synthetic volumes: 0 %" in read_card(written[1])
+    model = load_model(tmp_path / "model", "paper", base="segvol", weights=written[0])
+    assert isinstance(model.base, LargeBase)
+    assert isinstance(model.corrector, PaperCorrector)
+    assert model.corrector.config == small_recipe().paper
+
+
+def test_a_folder_keeps_the_corrector_of_its_base(tmp_path: Path) -> None:
+    """SegVol's and the compact base's correctors of the paper go by the same name."""
+    data, paper = write_folder(tmp_path / "data", [("a", "cubes", "train")]), tmp_path / "paper"
+    compact = Recipe(
+        stage="base", precision="32-true", base=make_rounds().base.config, loop=make_config(steps=1)
+    )
+    large = small_recipe(loop=replace(small_recipe().loop, steps=1, batch=1))
+    for name, recipe in (("compact", compact), ("large", large)):
+        train(recipe, data, tmp_path / name, accelerator="cpu", workers=0)
+    paper.mkdir()
+    corrector = small_program().corrector
+    save_network(paper / "paper.safetensors", corrector, corrector.config.to_dict(), "# mine\n")
+    segvol = tmp_path / "model"
+    for _ in range(2):  # its own it replaces
+        export(tmp_path / "large", segvol)
+    for run, folder, told in (("large", paper, "the compact base"), ("compact", segvol, "SegVol")):
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(InputError, match=rf"paper\.safetensors corrects {told};.* --out"):
+            export(tmp_path / run, folder)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ def native_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware.
 
     On a CPU both the processor and oneDNN are asked: `ONEDNN_MAX_CPU_ISA` may forbid what the
-    processor has, and AVX-512 without its BF16 part only imitates it.
+    processor has, and AVX-512 without its BF16 part only imitates it. A PyTorch without oneDNN,
+    as for Macs, has no fast bfloat16 and cannot even be asked.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    able: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if device.type != "cpu" or not able or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     # torch 2.6 cannot say what the processor has, and then takes float32.
     have: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -11,6 +11,7 @@ Source: SegVol, arXiv 2311.13385; BAAI-DCAI/SegVol@5768c97, re-implemented.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import pi
 
 import torch
@@ -37,8 +38,14 @@ class FourierCode(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", torch.zeros(3, width // 2))
 
     def forward(self, coordinates: Tensor) -> Tensor:
-        """(..., 3) nominally in [0, 1] -> (..., E): sines, then cosines."""
-        phase = 2 * pi * ((2 * coordinates - 1) @ self.positional_encoding_gaussian_matrix)
+        """(..., 3) float32, nominally in [0, 1], -> (..., E): sines, then cosines.
+
+        In float32 whatever the arithmetic around: in bfloat16 neighbours get the same code.
+        """
+        device = coordinates.device.type
+        castable = torch.amp.is_autocast_available(device)  # "meta", which only counts, is not
+        with torch.autocast(device, enabled=False) if castable else nullcontext():
+            phase = 2 * pi * ((2 * coordinates - 1) @ self.positional_encoding_gaussian_matrix)
         return torch.cat([phase.sin(), phase.cos()], -1)
 
 

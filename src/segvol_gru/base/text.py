@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from segvol_gru.base.vocabulary import Vocabulary
+from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 
 TEMPLATE = "A computerized tomography of a {}."
@@ -167,8 +168,12 @@ def save_vectors(path: Path, vectors: Mapping[str, Tensor]) -> None:
     Args:
         path: safetensors file to write.
         vectors: name -> (1, E) float32.
+
+    Raises:
+        InputError: the file cannot be written.
     """
-    save_file(dict(vectors), path, {"format": FORMAT})
+    with whole_file(path) as fresh:  # `save_file`'s only its owner may read
+        fresh.write_bytes(save(dict(vectors), {"format": FORMAT}))
 
 
 def load_vectors(path: Path, width: int) -> dict[str, Tensor]:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from segvol_gru.base.authors import authors_blocks
 from segvol_gru.base.checkpoint import read_checkpoint
 from segvol_gru.base.segvol import SegVol, SegVolConfig
+from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 
 FORMAT = "segvol-gru segvol 1"
@@ -63,13 +63,20 @@ def import_checkpoint(path: Path, out: Path, config: SegVolConfig | None = None)
         What was found.
 
     Raises:
-        InputError: the file is cut off, asks for code, or does not hold this network; the
-            sentence names the first missing, unexpected and mis-shaped keys.
+        InputError: `out` cannot be written, the file is cut off, asks for code, or does not
+            hold this network; the sentence names the first missing, unexpected and mis-shaped
+            keys.
     """
+    with whole_file(out) as fresh:  # before the file is read, which takes long
+        return _convert(path, fresh, config or SegVolConfig())
+
+
+def _convert(path: Path, out: Path, config: SegVolConfig) -> Imported:
+    """Read, check and write; see `import_checkpoint`."""
     form, tensors = read_checkpoint(path)
     ids = {POSITION_IDS} & set(tensors)
     text = any(key.startswith(TEXT) for key in set(tensors) - ids)
-    model = _skeleton(config or SegVolConfig(), text)
+    model = _skeleton(config, text)
     gru = {key for key in tensors if key.startswith(GRU)}
     wanted = _shapes(model) | (_shapes(authors_blocks()) if gru else {})
     _check({k: tuple(v.shape) for k, v in tensors.items() if k not in ids}, wanted, path)
@@ -95,7 +102,8 @@ def save_segvol(path: Path, model: SegVol, source: str) -> None:
         source: where the weights come from, kept in the header.
     """
     tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
-    _write(path, tensors, model, {"source": source})
+    with whole_file(path) as fresh:
+        _write(fresh, tensors, model, {"source": source})
 
 
 def load_segvol(path: Path, *, text: bool = True, compiled: bool = False) -> SegVol:
@@ -179,11 +187,9 @@ def _some(keys: Iterable[str]) -> str:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], model: SegVol, notes: dict[str, str]) -> None:
-    """Write beside the target, then replace it in one step."""
+    """Write our file; `save_file`'s only its owner may read."""
     header = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), **notes}
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, header)
-    os.replace(part, path)
+    path.write_bytes(save(tensors, header))
 
 
 def _sha256(path: Path) -> str:

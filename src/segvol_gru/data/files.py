@@ -26,9 +26,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     moves into place at the end, the named file last; after an error nothing has changed.
 
     Raises:
-        InputError: the folder does not exist or does not let us write.
+        InputError: the path is a folder, or that around it does not exist or let us write.
     """
     try:
+        if path.is_dir():
+            raise InputError(f"cannot write {path}, which is a folder; give a path inside it.")
         folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
     except OSError as error:
         raise InputError(

@@ -22,6 +22,7 @@ from segvol_gru.pretrained import (
     as_kind,
     load_model,
     model_folder,
+    read_card,
     read_experts,
     save_experts,
     save_network,
@@ -32,6 +33,7 @@ from segvol_gru.training.rounds import Rounds
 from segvol_gru.training.run import DATA, KIND
 
 LICENCE = "CC BY-SA 4.0"
+TRAINED = "Trained by `segvol-gru train`, stage "
 
 
 def export(
@@ -61,10 +63,11 @@ def export(
         The files written.
 
     Raises:
-        InputError: the run is not complete, figures is no such file, or the expert belongs to
-            another model.
+        InputError: the run is not complete, figures is no such file, the expert belongs to
+            another model, or the folder's corrector to the other kind of base.
     """
     recipe, weights = kept_recipe(run), averaged(run)
+    _check_paper(out, recipe.stage)
     data = json.loads((run / DATA).read_text(encoding="utf-8"))
     told = read_figures(figures) if figures is not None else {}
 
@@ -80,6 +83,21 @@ def export(
     if recipe.expert:
         return _add_expert(run, out, trained, model or out, card("experts"))
     return save_rounds(out, trained, card, base=base)
+
+
+def _check_paper(out: Path, stage: str) -> None:
+    """Refuse a folder with a corrector of the paper for the other kind of base.
+
+    Raises:
+        InputError: it has one.
+    """
+    path = out / "paper.safetensors"
+    if not path.is_file():
+        return
+    for_segvol = f"{TRAINED}segvol," in read_card(path)
+    if for_segvol != (stage == "segvol"):
+        base = "SegVol" if for_segvol else "the compact base"
+        raise InputError(f"{path} corrects {base}; give another folder as --out.")
 
 
 def _add_expert(run: Path, out: Path, trained: Rounds, model: str | Path, card: str) -> list[Path]:
@@ -202,8 +220,7 @@ def model_card(
         "",
         "Research software, not a medical device.",
         f"Licence of the weights: {licence}.",
-        f"Trained by `segvol-gru train`, stage {recipe.stage}, {length} of "
-        f"{recipe.loop.batch} regions, commit {commit}.",
+        f"{TRAINED}{recipe.stage}, {length} of {recipe.loop.batch} regions, commit {commit}.",
         "",
         "## Data",
         "",

@@ -24,7 +24,7 @@ def make_fabric(
     """The processes and devices of a run.
 
     Args:
-        accelerator: "cpu", "cuda" or "auto".
+        accelerator: "cpu", "cuda" or "auto", which is CUDA if there is any, else the CPU.
         devices: processes on this machine, each with a device; torchrun and SLURM know better.
         precision: "bf16-mixed", "32-true", or "auto" for the first where it is native and no level
             of the networks is too small. Imitated, it takes many times as long as float32; and in
@@ -33,9 +33,10 @@ def make_fabric(
         environment: where torchrun and SLURM say how many processes there are.
     """
     devices, nodes = launched(devices, environment)
+    if accelerator == "auto":  # Fabric's own would take a Mac's GPU before anything else
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
-        cuda = accelerator != "cpu" and torch.cuda.is_available()
-        native = native_bfloat16(torch.device("cuda" if cuda else "cpu"))
+        native = native_bfloat16(torch.device(accelerator))
         precision = "bf16-mixed" if native and fewest_cells >= FEWEST_CELLS else "32-true"
     several = devices * nodes > 1
     return Fabric(

@@ -65,17 +65,20 @@ def _machine(device: str) -> object:
 
 def _weights(folder: Path) -> bool:
     """Print the weight files of a model; whether base and field corrector are there."""
-    from segvol_gru.pretrained import read_licence
+    from segvol_gru.pretrained import PARTS, read_licence
 
     drawn = console.table(f"Weights in {folder}", ["file", "MB", "SHA-256", "licence"], ["MB"])
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in (folder / f"{name}.safetensors" for name in PARTS):
+        if not path.is_file():
+            continue
         licence = read_licence(path) or "-"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         drawn.add_row(path.stem, f"{path.stat().st_size / 2**20:.1f}", digest[:16], licence)
     console.out.print(drawn)
     missing = [n for n in ("base", "field") if not (folder / f"{n}.safetensors").is_file()]
     if missing:
-        console.refuse(f"no weights {' and '.join(missing)} in {folder}: install again.")
+        told = f"no weights {' and '.join(missing)} in {folder}, which the self-test needs"
+        console.refuse(f"{told}; install again or name another model.")
     return not missing
 
 
