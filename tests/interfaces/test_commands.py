@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from segvol_gru.base.compact import CompactBase
@@ -18,10 +19,13 @@ from segvol_gru.data.io import read_mask
 from segvol_gru.evaluation.metrics import dice
 from segvol_gru.interfaces.cli import app
 from segvol_gru.interfaces.commands.doctor import phantom
+from segvol_gru.interfaces.commands.train import RECIPES
 from segvol_gru.interfaces.measured import SessionSegmenter
 from segvol_gru.pretrained import load_model, read_card, save_network
 from segvol_gru.prompts import Click
 from segvol_gru.simulate import tight_box
+from segvol_gru.training.loop import Outcome
+from segvol_gru.training.recipe import shipped
 
 needs_demo = pytest.mark.skipif(
     importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed"
@@ -119,6 +123,18 @@ def test_doctor_fails_without_weights(tmp_path: Path) -> None:
     assert "no weights base and field" in said
 
 
+def test_doctor_passes_over_files_that_are_no_part_of_a_model(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """SegVol's own weights lie beside its corrector where `export` wrote them."""
+    shutil.copy(tiny_model / "paper.safetensors", tmp_path)
+    save_file({"a": torch.zeros(1)}, tmp_path / "segvol.safetensors", {"format": "another"})
+    code, shown, said = run("doctor", "--model", tmp_path)
+    assert code == 1
+    assert "paper" in shown
+    assert "no weights base and field" in said
+
+
 def test_the_phantom_is_a_plain_structure() -> None:
     volume, truth = phantom()
     inside, outside = volume.array[truth], volume.array[~truth]
@@ -168,15 +184,20 @@ def test_evaluate_refuses_a_folder_without_cases(tiny_model: Path, tmp_path: Pat
     assert "manifest.csv" in said
 
 
-def test_train_then_export(tmp_path: Path) -> None:
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(
         'stage = "base"\nprecision = "32-true"\n'
         "[base]\nwidths = [4, 4, 4, 4]\nencoder_blocks = [1, 1, 1, 1]\nhead_width = 4\ncells = 16\n"
         "[loop]\nsteps = 1\nbatch = 1\n[loop.examples]\ncells = 16\nsynthetic_share = 1.0\n"
     )
+    return path
+
+
+def test_train_then_export(tiny_recipe: Path, tmp_path: Path) -> None:
     out, model = tmp_path / "run", tmp_path / "model"
-    code, shown, _ = run("train", recipe, "--out", out, "--device", "cpu", "--workers", 0)
+    code, shown, _ = run("train", tiny_recipe, "--out", out, "--device", "cpu", "--workers", 0)
     assert code == 0
     assert "1 steps (done)" in shown
     code, shown, _ = run("export", out, "--out", model, "--commit", "f00")
@@ -188,6 +209,39 @@ def test_train_refuses_an_unknown_recipe(tmp_path: Path) -> None:
     code, _, said = run("train", "nothing", "--out", tmp_path)
     assert code == 2
     assert "finetune" in said
+
+
+def test_train_offers_every_shipped_recipe_that_it_can_start() -> None:
+    assert sorted((*RECIPES, "finetune")) == shipped()
+    help_ = " ".join(run("train", "--help")[1].split())
+    assert f"a shipped one: {', '.join(RECIPES)}." in help_
+
+
+def test_train_points_to_the_command_finetune(tmp_path: Path) -> None:
+    code, _, said = run("train", "finetune", "--out", tmp_path / "run")
+    assert code == 2
+    assert "`segvol-gru finetune DATA --out RUN`" in said
+    assert said.count("\n") == 1
+
+
+def test_train_refuses_a_device_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, _, said = run("train", "base", "--out", tmp_path / "run", "--device", "cuda")
+    assert code == 2
+    assert "not on this machine" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Outcome(torch.nn.Identity(), 3, "interrupted", 0.0)
+    monkeypatch.setattr("segvol_gru.training.run.fit", lambda *_, **__: stopped)
+    code, shown, said = run("train", tiny_recipe, "--out", tmp_path / "run", "--device", "cpu")
+    assert (code, shown) == (130, "")
+    assert said == "stopped after step 3; run it again to go on.\n"
 
 
 def test_info_prints_the_size_of_segvol() -> None:

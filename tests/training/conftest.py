@@ -57,13 +57,17 @@ def make_config(**settings: object) -> LoopConfig:
     return LoopConfig(**{**defaults, **settings})  # type: ignore[arg-type]
 
 
-def write_folder(folder: Path, rows: Sequence[tuple[str, str, str]]) -> Path:
+def write_folder(
+    folder: Path,
+    rows: Sequence[tuple[str, str, str]],
+    spacing_mm: tuple[float, float, float] = (1, 1, 1),
+) -> Path:
     """A data folder of cubes; `rows`: (name, data set, split)."""
     (folder / "cases").mkdir(parents=True)
     lines = ["file,modality,dataset,subject,split,licence_class,labels"]
     for (name, dataset, split), loaded in zip(rows, make_cases(len(rows)), strict=True):
         path = folder / "cases" / f"{name}.npz"
-        spacing = np.ones(3, np.float32)
+        spacing = np.array(spacing_mm, np.float32)
         np.savez(path, imgs=loaded.image, gts=loaded.labels, spacing=spacing)
         lines.append(f"cases/{name}.npz,MR,{dataset},{name},{split},open,1 2")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")

@@ -133,6 +133,17 @@ def test_only_open_cases_of_the_split_are_chosen(tmp_path: Path, data: Path) -> 
     }
 
 
+def test_cases_of_other_licence_classes_are_named_with_the_remedies(
+    tmp_path: Path, data: Path
+) -> None:
+    theirs = replace(recipe(tmp_path, real=True), datasets=("blocks_b",))
+    words = "but some of class research; .* licence_classes .* `prepare --licence-class`"
+    with pytest.raises(InputError, match=words):
+        chosen_cases(theirs, data)
+    with pytest.raises(InputError, match=r"splits blocks_a \(train\), blocks_b \(train\)\."):
+        chosen_cases(replace(theirs, split="val"), data)
+
+
 def test_real_cases_need_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--data"):
         chosen_cases(recipe(tmp_path, real=True), None)

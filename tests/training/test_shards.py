@@ -20,7 +20,7 @@ from segvol_gru.data.shards import StoredCase, has_shards, licences, open_shards
 from segvol_gru.data.shards_pack import dealt, pack
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.cli import app
-from segvol_gru.training.cases import chosen_cases, facts, open_cases
+from segvol_gru.training.cases import chosen_cases, facts, fingerprints, open_cases
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.recipe import Recipe
 
@@ -101,6 +101,8 @@ def test_examples_are_the_same_from_memory_and_from_shards(data: Path, packed: P
         Examples(open_cases(chosen_cases(recipe, f), f), loop.examples, 1, 9)
         for f in (data, packed)
     )
+    known = [fingerprints(open_cases(chosen_cases(recipe, f), f)) for f in (data, packed)]
+    assert known[0] == known[1]
     by_name = [sorted(c.case.file.name for g in e.groups for c in g) for e in (memory, shards)]
     assert by_name[0] == by_name[1] == ["a.npz", "b.npz", "c.npz"]
     shards.groups = [

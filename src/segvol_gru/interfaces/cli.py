@@ -30,18 +30,26 @@ from segvol_gru.interfaces.commands.weights import import_weights, info
 from segvol_gru.interfaces.console import refuse
 
 USAGE = 2  # exit code of a command that was refused
+STOPPED = 130  # and of one that Ctrl-C ended, as shells have it
 
 
 class Group(TyperGroup):
     """Commands whose refusals are one sentence, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; an `InputError` ends it with exit code 2."""
+        """Run a command; an `InputError` ends it with exit code 2, Ctrl-C with 130.
+
+        What either has to say goes to standard error.
+        """
         try:
             return super().invoke(ctx)
         except InputError as error:
             refuse(str(error))
             raise typer.Exit(USAGE) from None
+        except KeyboardInterrupt as stop:
+            if stop.args:
+                refuse(str(stop))
+            raise typer.Exit(STOPPED) from None
 
 
 app = typer.Typer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from segvol_gru.evaluation.inputs import load
 from segvol_gru.evaluation.protocol import run_case
 from segvol_gru.evaluation.records import ROWS, Record, append_records
 from segvol_gru.evaluation.summary import summarise
 from segvol_gru.evaluation.tasks import Options, plan
 from segvol_gru.interfaces.measured import SessionSegmenter
+from segvol_gru.pretrained import load_model
+from segvol_gru.training.cases import GREY
 from segvol_gru.training.export import save_rounds
 from segvol_gru.training.rounds import Rounds
 
@@ -48,12 +50,6 @@ class Validation:
         """Where the records and the summary of a validation are."""
         return self._out / f"{step:06d}"
 
-    def summary(self, step: int) -> dict[str, Any]:
-        """The summary of a validation that was run."""
-        path = self.folder(step) / "summary.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-
 
 def measure(data: Path, model: str, out: Path, options: Options, device: str) -> dict[str, Any]:
     """Run the protocol in this process alone, whatever ranks there are, and summarise it."""
@@ -67,10 +63,20 @@ def measure(data: Path, model: str, out: Path, options: Options, device: str) ->
     return summarise(out)
 
 
+def experts_used(data: Path, model: str, options: Options) -> list[str]:
+    """Whose answers `measure` measures: the expert of every case, empty for the general networks.
+
+    Cases that cannot be read are left out.
+    """
+    loaded = load_model(model)
+    readable = [case for case, tasks in plan(data, options) if not isinstance(tasks, Record)]
+    return [loaded.fitting(c.image, c.spacing_mm, GREY).expert for c in map(load, readable)]
+
+
 def score(summary: Mapping[str, Any]) -> float:
     """Mean over data sets of the DSC after the box and after the last click, each a half.
 
-    These are what `finetune` is run for and prints. 0 where nothing could be segmented.
+    These are what `finetune` is run for. 0 where nothing could be segmented.
     """
     means = []
     for row in summary["datasets"].values():

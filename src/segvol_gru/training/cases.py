@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,26 @@ def chosen_cases(recipe: Recipe, data: Path | None) -> list[Case]:
     if recipe.cases:
         cases = sorted(cases, key=lambda case: case.file.name)[: recipe.cases]
     if not cases:
-        raise InputError(
-            f"{data} has no case of split {recipe.split!r}, licence class "
-            f"{' or '.join(recipe.licence_classes) or 'any'} and the recipe's data sets."
-        )
+        raise InputError(_none_chosen(recipe, data, found))
     return cases
+
+
+def _none_chosen(recipe: Recipe, data: Path, found: Sequence[Case]) -> str:
+    """Why a recipe chooses none of the cases found, and what to do."""
+    said = (
+        f"{data} has no case of split {recipe.split!r}, licence class "
+        f"{' or '.join(recipe.licence_classes) or 'any'} and data set "
+        f"{' or '.join(recipe.datasets) or 'any'}"
+    )
+    any_class = replace(recipe, licence_classes=())
+    classes = sorted({case.licence_class for case in found if any_class.chosen(case)})
+    if classes:
+        return (
+            f"{said}, but some of class {' and '.join(classes)}; give that class as "
+            "licence_classes of a recipe, or another to `prepare --licence-class`."
+        )
+    there = sorted({f"{case.dataset} ({case.split})" for case in found})
+    return f"{said}; choose among its data sets and splits {', '.join(there) or '(none)'}."
 
 
 def open_cases(rows: Sequence[Case], data: Path | None) -> list[TrainingCase]:
@@ -66,6 +83,23 @@ def open_cases(rows: Sequence[Case], data: Path | None) -> list[TrainingCase]:
         stored = {case.case.file: case for case in open_shards(data)}
         return [stored[row.file] for row in rows]
     return [load_case(row) for row in rows]
+
+
+def fingerprints(cases: Sequence[TrainingCase]) -> list[str]:
+    """What cases are known again by, in rising order: names of files, and digests.
+
+    The digest is of data set, sizes, structures and a line of voxels through the middle, which
+    cost nothing to read from shards.
+    """
+    return sorted(f"{case.case.file.name} {_digest(case)}" for case in cases)
+
+
+def _digest(case: TrainingCase) -> str:
+    depth, height, width = case.image.shape
+    y, z = height // 2, depth // 2
+    line = case.image[slice(z, z + 1), slice(y, y + 1), slice(0, width)]
+    told = (case.case.dataset, case.image.shape, case.spacing_mm, sorted(case.tasks.items()))
+    return hashlib.sha256(repr(told).encode() + line.tobytes()).hexdigest()
 
 
 def traits_of(cases: Sequence[TrainingCase]) -> NDArray[np.float64]:

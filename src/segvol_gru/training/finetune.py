@@ -6,38 +6,44 @@ answered as before, to the last bit.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Collection
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 
 from segvol_gru.base.compact import CompactBase
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.errors import InputError
-from segvol_gru.pretrained import load_model
+from segvol_gru.pretrained import load_model, model_folder
 from segvol_gru.training.cases import chosen_cases, commonest_kind, open_cases
-from segvol_gru.training.recipe import Recipe, read_recipe
-
-OWN = "own"  # name of the expert where no data set is named
+from segvol_gru.training.recipe import RECIPE, Recipe, kept_recipe, read_recipe
 
 
 def finetune_recipe(
     start: str | Path,
+    data: Path,
+    out: Path,
     *,
     datasets: tuple[str, ...] = (),
     cases: int = 0,
     steps: int | None = None,
-    data: Path | None = None,
 ) -> Recipe:
     """The recipe `finetune` for base and field corrector of a model.
 
+    The expert that knows most of the cases is gone on from. The new one has the name of their data
+    sets and takes the place of that expert if it is its namesake, but of no other.
+
     Args:
         start: model folder, or "default"; its networks say the sizes.
+        data: where the cases are.
+        out: folder of the run; the expert of one that goes on keeps its name.
         datasets: data sets to train on; none named means all.
         cases: most cases to train on, the first by name; 0 means all.
         steps: optimizer steps instead of the recipe's.
-        data: where the cases are; if given, the expert that knows most of them is gone on from.
 
     Raises:
-        InputError: there is no such model, or it is of another kind.
+        InputError: there is no such model, it is of another kind, or no case is left.
     """
     recipe, model = read_recipe("finetune"), load_model(start, "field")
     base, field = model.base, model.corrector
@@ -52,12 +58,42 @@ def finetune_recipe(
         recipe,
         datasets=datasets,
         cases=cases,
-        expert="+".join(datasets) or OWN,
         base=base.config,
         field=field.config,
         loop=loop,
     )
-    if data is None or not model.experts.kinds:
-        return recipe
-    known = commonest_kind(model, open_cases(chosen_cases(recipe, data), data))
-    return replace(recipe, begin=known)
+    rows, known = chosen_cases(recipe, data), ""
+    if model.experts.kinds:
+        known = commonest_kind(model, open_cases(rows, data))
+    if (out / RECIPE).is_file():
+        return replace(recipe, begin=known, expert=kept_recipe(out).expert)
+    name = "+".join(datasets or sorted({row.dataset for row in rows}))
+    others = {kind.name for kind in model.experts.kinds} - {known}
+    return replace(recipe, begin=known, expert=_unlike(others, name))
+
+
+def _unlike(others: Collection[str], name: str) -> str:
+    """A name that is none of the others: the one given, or with a number behind it."""
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(free for free in names if free not in others)
+
+
+def copy_model(start: str | Path, out: Path) -> list[Path]:
+    """Make a model folder the same as another.
+
+    Args:
+        start: model folder, or "default".
+        out: the folder, made if absent; weight files that `start` lacks go.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    files = {path.name: path for path in sorted(model_folder(start).glob("*.safetensors"))}
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.glob("*.safetensors"):
+        if path.name not in files:
+            path.unlink()
+    return [shutil.copyfile(path, out / name) for name, path in files.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,15 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from segvol_gru.data.files import whole_file
+from segvol_gru.errors import InputError
 from segvol_gru.experts import kind_of
-from segvol_gru.training.cases import chosen_cases, facts, open_cases, traits_of
+from segvol_gru.training.cases import (
+    chosen_cases,
+    facts,
+    fingerprints,
+    open_cases,
+    traits_of,
+)
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.examples import Examples, TrainingCase
 from segvol_gru.training.loop import Outcome, Validate, fit
@@ -23,6 +31,7 @@ from segvol_gru.training.recipe import Recipe, keep_recipe
 from segvol_gru.training.segvol_views import Views
 from segvol_gru.training.watch import ProgressBar, TensorBoardLog, Watcher
 
+CASES = "cases.json"
 DATA = "data.json"
 KIND = "kind.json"
 TENSORBOARD = "tensorboard"
@@ -93,16 +102,42 @@ def _keep_facts(
 ) -> None:
     """Store what `export` will ask: the recipe, the data, and the kind that an expert is for.
 
+    A run that goes on keeps what it was begun with.
+
     Raises:
-        InputError: the folder holds a run of another recipe.
+        InputError: the folder holds a run of another recipe or on other cases.
     """
     keep_recipe(recipe, out)
-    with whole_file(out / DATA) as fresh:
-        fresh.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    if recipe.expert:
-        kind = asdict(kind_of(recipe.expert, traits_of(cases)))
-        with whole_file(out / KIND) as fresh:
-            fresh.write_text(json.dumps(kind) + "\n", encoding="utf-8")
+    _keep_cases(cases, out)
+    if not (out / DATA).is_file():
+        _write(out / DATA, data, indent=1)
+    if recipe.expert and not (out / KIND).is_file():
+        _write(out / KIND, asdict(kind_of(recipe.expert, traits_of(cases))))
+
+
+def _keep_cases(cases: Sequence[TrainingCase], out: Path) -> None:
+    """Store by what the cases of a run are known again; one from before this was stored has none.
+
+    Raises:
+        InputError: the folder holds a run on other cases.
+    """
+    path, present = out / CASES, fingerprints(cases)
+    if not path.is_file():
+        _write(path, present, indent=1)
+        return
+    before = Counter(json.loads(path.read_text(encoding="utf-8")))
+    gone, fresh = before - Counter(present), Counter(present) - before
+    if gone or fresh:
+        raise InputError(
+            f"{out} holds a run on {before.total()} cases, of which {gone.total()} are gone or "
+            f"changed and {fresh.total()} others came; give its own cases, or a new folder as "
+            "--out."
+        )
+
+
+def _write(path: Path, values: Any, indent: int | None = None) -> None:
+    with whole_file(path) as fresh:
+        fresh.write_text(json.dumps(values, indent=indent) + "\n", encoding="utf-8")
 
 
 def _watchers(out: Path, tensorboard: bool) -> list[Watcher]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segvol_gru.interfaces import console
+from segvol_gru.interfaces.commands.train import require_extra
 from segvol_gru.interfaces.options import DataFolder, DeviceName
 
 if TYPE_CHECKING:
+    from segvol_gru.evaluation.tasks import Options
     from segvol_gru.training.loop import Outcome
+    from segvol_gru.training.recipe import Recipe
 
 NUMBERS = ("box", "box after", "5 clicks", "5 clicks after", "NSD", "NSD after")
 
@@ -41,17 +45,18 @@ def finetune(
 
     Ctrl-C stops after the step under way; the same command goes on.
     """
-    from segvol_gru.evaluation.tasks import Options
+    require_extra()
+    from segvol_gru.evaluation.tasks import Options, plan
     from segvol_gru.interfaces.validation import Validation
-    from segvol_gru.training.export import export
+    from segvol_gru.session.engine import pick_device
     from segvol_gru.training.finetune import finetune_recipe
     from segvol_gru.training.run import train
-    from segvol_gru.training.state import BEST, read_checkpoint
 
+    pick_device(device)
     named = tuple(dataset or ())
-    recipe = finetune_recipe(start, datasets=named, cases=cases, steps=steps, data=data)
     options = Options(start="tight", datasets=named)
-    validation = Validation(data, out / "validation", options, device)
+    next(plan(data, options))  # without a case to validate on, nothing is begun
+    recipe = finetune_recipe(start, data, out, datasets=named, cases=cases, steps=steps)
     outcome = train(
         recipe,
         data,
@@ -60,27 +65,66 @@ def finetune(
         accelerator=device,
         workers=workers,
         minutes=minutes,
-        validate=validation,
+        validate=Validation(data, out / "validation", options, device),
         tensorboard=tensorboard,
     )
-    best = int(read_checkpoint(out / BEST)["step"])
-    figures = validation.folder(best) / "summary.json"
-    written = export(out, out / "model", model=start, figures=figures)
-    _say(outcome, best, written)
-    _compare("your cases", validation.summary(0), validation.summary(best))
+    _write(outcome, recipe, data, start, out, options, device)
     if others:
         _measure_others(data, start, out, named, device)
 
 
-def _say(outcome: Outcome, best: int, written: list[Path]) -> None:
+def _write(
+    outcome: Outcome,
+    recipe: Recipe,
+    data: Path,
+    start: str,
+    out: Path,
+    options: Options,
+    device: str,
+) -> None:
+    """Write OUT/model, and say how it and the model begun with do on the user's cases."""
+    from segvol_gru.interfaces.validation import experts_used
+    from segvol_gru.training.export import export
+    from segvol_gru.training.finetune import copy_model
+    from segvol_gru.training.state import BEST, read_checkpoint
+
+    model, best = out / "model", int(read_checkpoint(out / BEST)["step"])
+    written = export(out, model, model=start) if best else copy_model(start, model)
+    found = _measured(data, start, out, "cases", options, device)
+    said = f"nothing was gained, and the model is a copy of the one begun with, {start}"
+    if best:
+        export(out, model, model=start, figures=out / "cases" / "after" / "summary.json")
+        said = _expert(recipe, start, experts_used(data, str(model), options))
     console.out.print(
-        f"{outcome.steps} steps ({outcome.reason}); the best weights are those after {best}"
-        + (": nothing was gained, and the model is the one begun with" if best == 0 else "")
-        + f"\nwrote {' and '.join(str(path) for path in written)}",
+        f"{outcome.steps} steps ({outcome.reason}); the best weights are those after {best}\n"
+        f"{said}\nwrote {' and '.join(str(path) for path in written)}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
+    _compare("your cases", *found)
+
+
+def _expert(recipe: Recipe, start: str, used: Sequence[str]) -> str:
+    """What became an expert, and how many of the cases measured others answer for."""
+    place = f"in the place of that of {start}" if recipe.begin == recipe.expert else "a new one"
+    return (
+        f"the expert is {recipe.expert}, {place}; {len(used) - used.count(recipe.expert)} of "
+        f"{len(used)} cases of the split val are not recognised as of its kind"
+    )
+
+
+def _measured(
+    data: Path, start: str, out: Path, part: str, options: Options, device: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Summaries of the model begun with and of OUT/model, as they answer every scan."""
+    from segvol_gru.interfaces.validation import measure
+
+    before, after = (
+        measure(data, model, out / part / when, options, device)
+        for when, model in (("before", start), ("after", str(out / "model")))
+    )
+    return before, after
 
 
 def _compare(title: str, before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -103,7 +147,6 @@ def _measure_others(
     """What became of the data sets that were not trained on."""
     from segvol_gru.data.dataset import read_manifest
     from segvol_gru.evaluation.tasks import Options
-    from segvol_gru.interfaces.validation import measure
 
     val = {case.dataset for case in read_manifest(data) if case.split == "val"}
     left = tuple(sorted(val - set(trained_on))) if trained_on else ()
@@ -111,9 +154,4 @@ def _measure_others(
         console.out.print("the folder has no other data sets with cases of the split val")
         return
     options = Options(start="tight", datasets=left)
-    models = {"before": start, "after": str(out / "model")}
-    found = {
-        when: measure(data, model, out / "others" / when, options, device)
-        for when, model in models.items()
-    }
-    _compare("others", found["before"], found["after"])
+    _compare("others", *_measured(data, start, out, "others", options, device))

@@ -11,10 +11,22 @@ import typer
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces import console
 
+FINETUNE = "finetune"  # its sizes are those of a model, which the command of that name reads
+RECIPES = (
+    "base",
+    "field",
+    "paper",
+    "expert_base",
+    "expert_field",
+    "general_base",
+    "general_field",
+    "segvol",
+)
+
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="A TOML recipe, or a shipped one: base, field, paper, finetune.")
+        str, typer.Argument(help=f"A TOML recipe, or a shipped one: {', '.join(RECIPES)}.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; training goes on where it ended.")],
     data: Annotated[
@@ -38,12 +50,19 @@ def train(
     ] = False,
 ) -> None:
     """Train the base, or a corrector on a trained base."""
-    _require_extra()
+    require_extra()
+    from segvol_gru.session.engine import pick_device
     from segvol_gru.training.recipe import read_recipe
     from segvol_gru.training.run import train as run_recipe
 
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"device is {device!r}, wanted auto, cpu or cuda.")
+    pick_device(device)
+    if config == FINETUNE:
+        raise InputError(
+            "the recipe 'finetune' takes its sizes from a model; run "
+            "`segvol-gru finetune DATA --out RUN` instead."
+        )
     recipe = read_recipe(config)
     if expert is not None:
         recipe = replace(recipe, expert=expert, begin=expert, datasets=(expert,))
@@ -84,7 +103,7 @@ def export(
     licence: Annotated[str, typer.Option(help="Of the weights.")] = "CC BY-SA 4.0",
 ) -> None:
     """Write the weights of a training run with their model card."""
-    _require_extra()
+    require_extra()
     from segvol_gru.training.export import export as write
 
     written = write(
@@ -101,8 +120,12 @@ def export(
         console.out.print(f"wrote {path} ({size:.1f} MB)", highlight=False, markup=False)
 
 
-def _require_extra() -> None:
-    """Training needs more packages than the rest."""
+def require_extra() -> None:
+    """Training needs more packages than the rest.
+
+    Raises:
+        InputError: they are not installed.
+    """
     from importlib.util import find_spec
 
     missing = [name for name in ("lightning_fabric", "monai") if find_spec(name) is None]
