@@ -125,6 +125,35 @@ def test_a_mask_of_another_tool_is_corrected(tiny_model: Path, image: Path, tmp_
     assert "[1, 2]" in said
 
 
+def test_nothing_that_was_read_or_written_is_written_over(
+    tiny_model: Path, image: Path, tmp_path: Path
+) -> None:
+    before, out = image.read_bytes(), tmp_path / "mask.nii.gz"
+    common = ("--click", "9,9,12,+", "--model", tiny_model)
+    for arguments in (
+        (image, *common, "--out", image),
+        (image, *common, "--mask", image, "--label", "1", "--out", out, "--session", image),
+        (image, *common, "--out", out, "--probability", out.parent / "." / out.name),
+    ):
+        code, _, said = run(*arguments)
+        assert code == 2
+        assert "is an input or another output" in said
+    assert image.read_bytes() == before
+    assert not out.exists()
+
+
+def test_a_wrong_prompt_is_refused_before_a_journal_is_begun(
+    tiny_model: Path, image: Path, tmp_path: Path
+) -> None:
+    out, journal = tmp_path / "mask.nii.gz", tmp_path / "journal"
+    common = (image, "--model", tiny_model, "--out", out, "--journal", journal)
+    code, _, said = run(*common, "--click", "9,9,12,+", "--click", "9,9,99,+")
+    assert code == 2
+    assert "outside the volume" in said
+    assert not journal.exists()
+    assert run(*common, "--click", "9,9,12,+")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -24,7 +24,7 @@ from segvol_gru.interfaces.validation import score
 from segvol_gru.pretrained import load_model, read_card
 from segvol_gru.training.cases import GREY, chosen_cases
 from segvol_gru.training.export import export, save_rounds
-from segvol_gru.training.finetune import finetune_recipe
+from segvol_gru.training.finetune import copy_model, finetune_recipe
 from segvol_gru.training.recipe import keep_recipe
 from segvol_gru.training.run import train
 
@@ -295,6 +295,14 @@ def test_where_nothing_is_gained_the_model_is_the_one_begun_with(
         *("--device", "cpu", "--workers", 0),
     )
     assert f"nothing was gained, and the model is a copy of the one begun with, {model}" in said
+    assert files(out / "model") == files(model)
+
+
+def test_the_model_begun_with_is_not_written_over(tmp_path: Path, model: Path, data: Path) -> None:
+    out = tmp_path / "run"
+    copy_model(model, out / "model")
+    with pytest.raises(InputError, match="lies where the new model goes"):
+        finetune_recipe(out / "model", data, out)
     assert files(out / "model") == files(model)
 
 

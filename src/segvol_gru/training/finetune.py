@@ -14,6 +14,7 @@ from pathlib import Path
 
 from segvol_gru.base.compact import CompactBase
 from segvol_gru.correct.field import FieldCorrector
+from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model, model_folder
 from segvol_gru.training.cases import chosen_cases, commonest_kind, open_cases
@@ -43,8 +44,11 @@ def finetune_recipe(
         steps: optimizer steps instead of the recipe's.
 
     Raises:
-        InputError: there is no such model, it is of another kind, or no case is left.
+        InputError: there is no such model, it is of another kind, it lies where the new one goes,
+            or no case is left.
     """
+    if model_folder(start).resolve() == (out / "model").resolve():
+        raise InputError(f"{start} lies where the new model goes; give another folder as --out.")
     recipe, model = read_recipe("finetune"), load_model(start, "field")
     base, field = model.base, model.corrector
     if not (isinstance(base, CompactBase) and isinstance(field, FieldCorrector)):
@@ -96,4 +100,7 @@ def copy_model(start: str | Path, out: Path) -> list[Path]:
     for path in out.glob("*.safetensors"):
         if path.name not in files:
             path.unlink()
-    return [shutil.copyfile(path, out / name) for name, path in files.items()]
+    for name, path in files.items():
+        with whole_file(out / name) as fresh:
+            shutil.copyfile(path, fresh)
+    return [out / name for name in files]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -61,11 +61,15 @@ class Outputs:
     probability: Path | None
     session: Path | None
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Path]) -> None:
         """Demand folders to write to and names that say a format, before anything is computed.
 
+        Args:
+            inputs: what is read, and must not be written over.
+
         Raises:
-            InputError: a folder is missing, or a name ends otherwise.
+            InputError: a folder is missing, a name ends otherwise, or is that of an input or of
+                another output.
         """
         from segvol_gru.data.io import MAPS, MASKS, ending
 
@@ -76,10 +80,16 @@ class Outputs:
             from segvol_gru.interfaces.picture import PICTURES
 
             ending(self.overlay, PICTURES)
+        taken = {path.resolve() for path in inputs}
         for item in fields(self):
             path: Path | None = getattr(self, item.name)
-            if path is not None and not path.absolute().parent.is_dir():
+            if path is None:
+                continue
+            if not path.absolute().parent.is_dir():
                 raise InputError(f"there is no folder {path.parent} for {path.name}; make it.")
+            if path.resolve() in taken:
+                raise InputError(f"{path} is an input or another output; give another name.")
+            taken.add(path.resolve())
 
 
 def segment(
@@ -109,7 +119,7 @@ def segment(
 ) -> None:
     """Segment one structure from a box, clicks, a name, or the mask of another tool."""
     outputs = Outputs(out, overlay, probability, session)
-    outputs.check()
+    outputs.check([path for path in (image, mask) if path is not None])
     typed = typed_prompts(box, click or [], mm)
     if typed.box is None and not typed.clicks and mask is None and text is None:
         raise InputError("no prompt came; give --box, --click, --text or --mask.")
@@ -121,6 +131,7 @@ def segment(
     from segvol_gru.session.session import Session
 
     volume = read_volume(image, channel=channel, time=frame, modality=modality)
+    _check_prompts(typed, volume)
     given = None if mask is None else _one_label(read_mask(mask, volume), label)
     bar = None if weights is None else console.progress()
     with Session(
@@ -183,6 +194,16 @@ def _check_mask(typed: Typed, mask: Path | None, label: int | None, base: str) -
         raise InputError("--label names a label of --mask; give the mask too.")
     if mask is not None and base == "segvol":
         raise InputError("--mask begins the structure, so SegVol has nothing to do; leave it out.")
+
+
+def _check_prompts(typed: Typed, volume: Volume) -> None:
+    """Refuse prompts outside the image before the first of them is carried out."""
+    from segvol_gru.session.asked import asked_box, asked_click
+
+    if typed.box is not None:
+        asked_box(volume, *typed.box, typed.frame, lift=True)
+    for _, at, positive in typed.clicks:
+        asked_click(volume, at, positive, typed.frame)
 
 
 def _one_label(labels: NDArray[np.integer], wanted: int | None) -> NDArray[np.bool_]:
