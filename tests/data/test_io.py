@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import warnings
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -261,47 +259,3 @@ def test_unknown_endings_and_folders_are_refused(tmp_path):
         read_volume(tmp_path)
     with pytest.raises(InputError, match="leave channel and time out"):
         read_volume(tmp_path, time=1)
-
-
-def test_dicom_series_by_hand(tmp_path):
-    array = voxels((3, 4, 5)).astype(np.int16) - 1000
-    write_dicom(tmp_path, array, [0.0, 2.5, 5.0])
-    volume = read_volume(tmp_path)
-    assert volume.modality == "CT"
-    assert np.array_equal(volume.array, array)
-    assert volume.spacing_mm == (2.5, 0.5, 0.5)
-    assert volume.to_world((0, 0, 0)).tolist() == [10, 20, 0]  # LPS (-10, -20, 0)
-    write_mask(tmp_path / "mask.nii.gz", array > -980, volume)
-    assert np.array_equal(read_mask(tmp_path / "mask.nii.gz", volume), array > -980)
-
-
-def test_dicom_series_with_a_missing_slice_is_refused(tmp_path):
-    write_dicom(tmp_path, voxels((3, 4, 5)).astype(np.int16), [0.0, 2.5, 7.5])
-    with pytest.raises(InputError, match="uneven distances"):
-        read_volume(tmp_path)
-
-
-def write_dicom(folder: Path, array, heights):
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for index, height in enumerate(heights):
-        image = sitk.GetImageFromArray(array[index])
-        image.SetSpacing((0.5, 0.5))
-        tags = {
-            "0008|0060": "CT",
-            "0020|000e": "1.2.3.4",
-            "0020|000d": "1.2.3",
-            "0008|0018": f"1.2.3.4.{index + 1}",
-            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
-            "0020|0032": f"-10\\-20\\{height}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(index),
-            "0028|1052": "0",
-            "0028|1053": "1",
-        }
-        for key, value in tags.items():
-            image.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{index}.dcm"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            writer.Execute(image)

@@ -2,7 +2,7 @@
 
     .nii .nii.gz              nibabel           `data.nifti`
     .nrrd .nhdr .mha .mhd     SimpleITK         `data.itk`
-    a folder                  one DICOM series  `data.itk`
+    a folder                  one DICOM series  `data.dicom`
     .npz                      competition case  `data.challenge`
 
 Voxels are read as they lie in the file, in reverse axis order; see `segvol_gru.grid`. A mask is
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segvol_gru.data.challenge import read_challenge, read_labels, write_challenge_segs
-from segvol_gru.data.itk import read_dicom, read_itk, write_itk
+from segvol_gru.data.dicom import read_dicom
+from segvol_gru.data.itk import read_itk, write_itk
 from segvol_gru.data.nifti import read_nifti, write_nifti
 from segvol_gru.errors import InputError
 from segvol_gru.grid import Grid, require_same_grid

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls
-"""NRRD, MHA, MHD and DICOM series through SimpleITK."""
+"""NRRD, MHA and MHD through SimpleITK."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from segvol_gru.errors import InputError
 from segvol_gru.grid import FileHeader, Grid, affine_from_itk, itk_from_affine
 from segvol_gru.volume import Volume
 
-DICOM_MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "US"}
 META, NRRD = "MetaImageIO", "NrrdImageIO"
 WIDTHS = {
     getattr(sitk, f"sitk{vector}{name}"): width
@@ -32,7 +31,6 @@ WIDTHS = {
 }
 """Bytes of a value by ITK's number of its type."""
 READERS = {".mha": META, ".mhd": META, ".nrrd": NRRD, ".nhdr": NRRD}
-MODALITY_TAG = "0008|0060"
 
 
 def read_itk(
@@ -54,7 +52,7 @@ def read_itk(
     # By its suffix: left alone, ITK opens other formats too, whatever the file is called.
     reader.SetImageIO(READERS[path.suffix.lower()])
     reader.SetFileName(str(path))
-    _or_refuse(path, reader.ReadImageInformation)
+    or_refuse(path, reader.ReadImageInformation)
     size, parts = tuple(reader.GetSize()), reader.GetNumberOfComponents()
     n_bytes = math.prod(size) * parts * WIDTHS.get(reader.GetPixelID(), max(WIDTHS.values()))
     check_size(path, (*size, parts), n_bytes, limit=limit)
@@ -63,7 +61,7 @@ def read_itk(
         raise InputError(f"{path} has {len(size)} axes, wanted 3 or a series of 3-D: split it.")
     _, _, depth, frames = (*size, 1, 1)[:4]
     frame, part = pick(path, frames, parts, time, channel)
-    image = _or_refuse(path, reader.Execute)
+    image = or_refuse(path, reader.Execute)
     array = sitk.GetArrayFromImage(image)
     array = array[..., part] if parts > 1 else array
     array = array[frame] if len(size) == 4 else array
@@ -81,40 +79,6 @@ def read_itk(
         affine=affine_from_itk(*geometry),
         modality=modality,
         header=header or FileHeader("itk", json.dumps(geometry).encode()),
-    )
-
-
-def read_dicom(folder: Path, modality: str | None) -> Volume:
-    """Read the one DICOM series of a folder; the modality is the series' own if not given.
-
-    Raises:
-        InputError: no series, several, or slices at uneven distances.
-    """
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise InputError(
-            f"folder {folder} holds {len(series)} DICOM series, wanted one: give each series "
-            "a folder of its own."
-        )
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
-    reader.MetaDataDictionaryArrayUpdateOn()
-    reader.GlobalWarningDisplayOff()
-    image = _or_refuse(folder, reader.Execute)
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"series in {folder} is no stack of grey slices: export it as NIfTI.")
-    if image.HasMetaDataKey("ITK_non_uniform_sampling_deviation"):
-        raise InputError(
-            f"slices in {folder} lie at uneven distances, so some are missing: export them again."
-        )
-    if modality is None and reader.HasMetaDataKey(0, MODALITY_TAG):
-        modality = DICOM_MODALITIES.get(reader.GetMetaData(0, MODALITY_TAG).strip())
-    geometry = image.GetDirection(), image.GetSpacing(), image.GetOrigin()
-    return Volume(
-        sitk.GetArrayFromImage(image),
-        affine=affine_from_itk(*geometry),
-        modality=modality,
-        header=FileHeader("itk", json.dumps(geometry).encode()),
     )
 
 
@@ -136,10 +100,10 @@ def write_itk(path: Path, array: NDArray[Any], grid: Grid) -> None:
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
     with whole_file(path) as fresh:
-        _or_refuse(path, lambda: sitk.WriteImage(image, str(fresh), useCompression=True))
+        or_refuse(path, lambda: sitk.WriteImage(image, str(fresh), useCompression=True))
 
 
-def _or_refuse(path: Path, step: Callable[[], Any]) -> Any:
+def or_refuse(path: Path, step: Callable[[], Any]) -> Any:
     """Run an ITK step; its many-line exception becomes one sentence."""
     try:
         return step()

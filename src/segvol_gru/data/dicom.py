@@ -1,0 +1,252 @@
+# mypy: allow-untyped-calls
+"""DICOM series: ITK decodes the slices, the headers say here where each of them lies.
+
+ITK's own series reader takes type and direction from the first slice and the step from the first
+and last, so that it truncates scaled values, straightens a tilted gantry and calls any files of
+one series a stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from segvol_gru.data.itk import or_refuse
+from segvol_gru.errors import InputError
+from segvol_gru.grid import affine_from_itk
+from segvol_gru.volume import Volume
+
+DICOM = "GDCMImageIO"
+MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "US"}
+MODALITY, POSITION, ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
+STEPS = ("0018|0088", "0018|0050")  # from slice to slice; else the thickness of one
+TURN = 1e-3
+"""Most by which direction cosines and pixel sizes of one stack differ: headers round them."""
+UNEVEN, UNEVEN_MM = 0.1, 0.01
+"""Most by which a step differs from the others, as a part of it or in mm: positions are rounded."""
+DRIFT = 0.25
+"""Most steps by which a slice lies from where its number puts it."""
+SAME_MM = 1e-3
+"""Slices that are no further apart show one place."""
+ASIDE_PIXELS = 0.5
+"""Most by which a slice lies beside the line through the first and the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What the header of one file says; vectors are LPS.
+
+    Attributes:
+        file: where it is.
+        size: (W, H) in pixels.
+        pixel_mm: size of a pixel along (x, y).
+        kind: ITK's number for the type of its scaled values.
+        position_mm: centre of its first pixel; None if not given.
+        axes: (2, 3) unit vectors along x and y.
+        modality: by its DICOM name; '' if not given.
+    """
+
+    file: Path
+    size: tuple[int, int]
+    pixel_mm: NDArray[np.float64]
+    kind: int
+    position_mm: NDArray[np.float64] | None
+    axes: NDArray[np.float64]
+    modality: str
+
+
+def read_dicom(folder: Path, modality: str | None) -> Volume:
+    """Read the one DICOM series of a folder; the modality is the series' own if not given.
+
+    Slices are ordered along x cross y. Those of a tilted gantry keep their places, so the grid is
+    sheared. Where scaled slices differ in type, as in PET with a slope per slice, all become
+    float32. A single slice is as thick as it says.
+
+    Raises:
+        InputError: no series, several, or one that is no even stack of grey slices.
+    """
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise InputError(
+            f"folder {folder} holds {len(series)} DICOM series, wanted one: give each series "
+            "a folder of its own."
+        )
+    reader = sitk.ImageSeriesReader()
+    reader.GlobalWarningDisplayOff()
+    slices = [_read_header(Path(f)) for f in reader.GetGDCMSeriesFileNames(str(folder), series[0])]
+    _refuse_mixture(folder, slices)
+    slices, affine = _stack(folder, slices)
+    reader.SetImageIO(DICOM)
+    reader.SetFileNames([str(one.file) for one in slices])
+    if len({one.kind for one in slices}) > 1:
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+    image = or_refuse(folder, reader.Execute)
+    if modality is None:
+        modality = MODALITIES.get(slices[0].modality)
+    return Volume(sitk.GetArrayFromImage(image), affine=affine, modality=modality)
+
+
+def _read_header(file: Path) -> _Slice:
+    """Read one file's header.
+
+    Raises:
+        InputError: not readable, several frames, colours, or senseless numbers.
+    """
+    reader = _opened(file)
+    width, height, frames = (*reader.GetSize(), 1)[:3]
+    if frames > 1:
+        raise InputError(
+            f"{file} is a multi-frame DICOM file of {frames} frames, wanted one slice per file: "
+            "export it as single frames or as NIfTI."
+        )
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"{file} is in colour, wanted grey slices: export the series as such.")
+    given = _numbers(reader, ORIENTATION, 6)
+    axes = np.array(reader.GetDirection()).reshape(3, 3).T[:2] if given is None else given
+    axes = axes.reshape(2, 3)
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=10 * TURN):
+        raise InputError(
+            f"{file} has the orientation {axes.tolist()}, wanted two perpendicular unit vectors: "
+            "export the series again."
+        )
+    return _Slice(
+        file,
+        (width, height),
+        np.array(reader.GetSpacing()[:2]),
+        reader.GetPixelID(),
+        _numbers(reader, POSITION, 3),
+        axes / np.linalg.norm(axes, axis=1, keepdims=True),
+        reader.GetMetaData(MODALITY).strip() if reader.HasMetaDataKey(MODALITY) else "",
+    )
+
+
+def _opened(file: Path) -> sitk.ImageFileReader:
+    """A reader that has read the header of a file, but no voxels."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(DICOM)
+    reader.SetFileName(str(file))
+    or_refuse(file, reader.ReadImageInformation)
+    return reader
+
+
+def _thickness_mm(file: Path) -> float:
+    """What a single slice says of its thickness; 1 where it says nothing."""
+    reader = _opened(file)
+    given = [step[0] for tag in STEPS if (step := _numbers(reader, tag, 1)) is not None]
+    return next((float(step) for step in given if step > 0), 1.0)
+
+
+def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> NDArray[np.float64] | None:
+    """The numbers of a tag; None where it is absent or empty."""
+    text = reader.GetMetaData(tag).strip("\0 ") if reader.HasMetaDataKey(tag) else ""
+    if not text:
+        return None
+    try:
+        numbers = np.array([float(word) for word in text.split("\\")])
+    except ValueError:
+        numbers = np.empty(0)
+    if numbers.size != count or not np.isfinite(numbers).all():
+        raise InputError(
+            f"{reader.GetFileName()} says {text!r} in its tag {tag}, wanted {count} numbers: "
+            "export the series again."
+        )
+    return numbers
+
+
+def _refuse_mixture(folder: Path, slices: list[_Slice]) -> None:
+    """Refuse slices that differ in direction, size or pixels, such as a scout among them.
+
+    Raises:
+        InputError: one differs from the first.
+    """
+    first = slices[0]
+    for one in slices[1:]:
+        if np.abs(one.axes - first.axes).max() > TURN:
+            raise InputError(
+                f"slices {first.file.name} and {one.file.name} in {folder} face different ways, "
+                "wanted parallel ones: take scouts and other views out."
+            )
+        if one.size != first.size or not np.allclose(one.pixel_mm, first.pixel_mm, rtol=TURN):
+            raise InputError(
+                f"slices {first.file.name} and {one.file.name} in {folder} have {first.size} and "
+                f"{one.size} pixels of {first.pixel_mm.tolist()} and {one.pixel_mm.tolist()} mm, "
+                "wanted equal ones: take scouts and other scans out."
+            )
+
+
+def _stack(folder: Path, slices: list[_Slice]) -> tuple[list[_Slice], NDArray[np.float64]]:
+    """Slices in order along their normal, and the affine of (z, y, x) in RAS mm.
+
+    Raises:
+        InputError: they do not say where they lie, or lie there as no even stack.
+    """
+    first = slices[0]
+    normal = np.cross(*first.axes)
+    places = [one.position_mm for one in slices if one.position_mm is not None]
+    if len(slices) == 1:
+        step = normal * _thickness_mm(first.file)
+    else:
+        if len(places) < len(slices):
+            raise InputError(
+                f"{len(slices) - len(places)} of {len(slices)} slices in {folder} say no position, "
+                "wanted one in each: export the series again, or as NIfTI."
+            )
+        order = np.argsort(np.array(places) @ normal, kind="stable")
+        slices, places = [slices[i] for i in order], [places[i] for i in order]
+        _refuse_uneven(folder, slices, np.array(places), normal)
+        step = (places[-1] - places[0]) / (len(places) - 1)
+    columns = np.column_stack([*(first.axes * first.pixel_mm[:, None]), step])
+    origin = places[0] if places else np.zeros(3)
+    return slices, affine_from_itk(columns.ravel().tolist(), (1, 1, 1), origin.tolist())
+
+
+def _refuse_uneven(
+    folder: Path, slices: list[_Slice], places: NDArray[np.float64], normal: NDArray[np.float64]
+) -> None:
+    """Refuse slices that coincide, lie at uneven distances or beside one straight line.
+
+    Args:
+        folder: for the errors.
+        slices: in order along the normal, two at least.
+        places: (n, 3) their positions, LPS mm.
+        normal: (3,) of unit length.
+
+    Raises:
+        InputError: they do.
+    """
+    steps = np.diff(places @ normal)
+    same = np.pad(steps <= SAME_MM, 1)
+    if same.any():
+        shared = np.count_nonzero(same[1:] | same[:-1])
+        raise InputError(
+            f"{shared} of {len(slices)} slices in {folder} share their position with another, as "
+            "in a time series, wanted one volume: give each time point a folder of its own."
+        )
+    usual = float(np.median(steps))
+    worst = int(np.abs(steps - usual).argmax())
+    # Half of a tiny step, so that no rounding in mm hides a slice that is missing.
+    if abs(steps[worst] - usual) > max(UNEVEN * usual, min(UNEVEN_MM, usual / 2)) + 1e-6:
+        raise InputError(
+            f"slices in {folder} lie at uneven distances, {usual:.4g} mm but {steps[worst]:.4g} mm "
+            f"between {slices[worst].file.name} and {slices[worst + 1].file.name}, so some are "
+            "missing or the step changes: export all again, or each even part alone."
+        )
+    along = (places - places[0]) @ normal
+    drift = np.abs(along - np.linspace(0, along[-1], len(along)))
+    if drift.max() > max(DRIFT * usual, UNEVEN_MM):
+        raise InputError(
+            f"slice {slices[int(drift.argmax())].file.name} in {folder} lies {drift.max():.4g} mm "
+            f"from where even steps of {along[-1] / len(steps):.4g} mm put it, so the step "
+            "changes: export each even part alone."
+        )
+    line = places[0] + np.outer(along / along[-1], places[-1] - places[0])
+    aside = np.linalg.norm(places - line, axis=1)
+    if aside.max() > ASIDE_PIXELS * slices[0].pixel_mm.min():
+        raise InputError(
+            f"slice {slices[int(aside.argmax())].file.name} in {folder} lies {aside.max():.3g} mm "
+            "beside the others, wanted a straight stack: give each scan a folder of its own."
+        )
