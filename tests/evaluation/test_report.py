@@ -161,6 +161,17 @@ def test_the_papers_layouts():
     assert rows[2][2:] == pytest.approx((0.06, 10.0))
 
 
+def test_gains_are_those_of_tasks_that_had_a_mask_before():
+    boxed = [record(name, 0.9) for name in "abcd"]
+    unboxed = [record(name, (math.nan, *(0.5,) * 5), box=None) for name in "efgh"]
+    rows = iteration_table(run("ours", *boxed, *unboxed)).rows
+    assert rows[0][1] == rows[1][1] == 0.9
+    assert rows[1][2] == 0
+    rows = iteration_table(run("ours", *unboxed)).rows
+    assert math.isnan(rows[1][2])
+    assert rows[1][1] == 0.5
+
+
 def test_traits_by_hand(tmp_path):
     gts = cube((0, 0, 0), (6, 6, 6))
     gts[0:6, 0:6, 6:9] = 2

@@ -88,6 +88,17 @@ def test_a_picture_shows_mask_reference_box_and_clicks(tmp_path: Path) -> None:
     assert np.allclose(pixels[0, 0], 0)  # black ground
 
 
+@pytest.mark.parametrize("shape", [(1, 20, 24), (20, 1, 24), (20, 24, 1), (1, 1, 9)])
+def test_images_of_one_slice_are_drawn(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    values = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    mask = values > values.size // 2
+    panel = Panel("mask", mask, (Click((0, 0, 0), True),))
+    volume = Volume(values, (1.0, 1.0, 1.0))
+    draw(tmp_path / "p.png", volume, Window(0, 9999), [panel], reference=mask)
+    seen = imread(tmp_path / "p.png")[..., :3]
+    assert (seen[..., 1] - seen[..., 2] > 0.2).any()  # the outline of the reference is yellow
+
+
 def test_an_empty_mask_is_drawn_too(tmp_path: Path) -> None:
     volume = Volume(np.zeros((5, 6, 7), np.uint8), spacing=(1, 1, 1))
     draw(tmp_path / "o.png", volume, Window(0, 1), [Panel("nothing", np.zeros((5, 6, 7), bool))])

@@ -157,12 +157,14 @@ class _Plane:
         axes.imshow(window.apply(self.cut(self.volume.array)), "gray", vmin=0, vmax=255)
         axes.set_aspect(aspect)
         axes.set_axis_off()
+        axes.autoscale(False)
         mask = self.cut(panel.mask)
         if mask.any():
-            axes.contourf(mask, levels=[0.5, 1.5], colors=[MASK], alpha=0.3)
-            axes.contour(mask, levels=[0.5], colors=[MASK], linewidths=1.2)
+            axes.contourf(*_framed(mask), levels=[0.5, 1.5], colors=[MASK], alpha=0.3)
+            axes.contour(*_framed(mask), levels=[0.5], colors=[MASK], linewidths=1.2)
         if reference is not None and self.cut(reference).any():
-            axes.contour(self.cut(reference), levels=[0.5], colors=[REFERENCE], linewidths=0.7)
+            outline = _framed(self.cut(reference))
+            axes.contour(*outline, levels=[0.5], colors=[REFERENCE], linewidths=0.7)
         if box is not None and box.lo[self.axis] <= self.at <= box.hi[self.axis]:
             (x0, y0), (x1, y1) = self.point(box.lo), self.point(box.hi)
             left, right = min(x0, x1) - 0.5, max(x0, x1) + 0.5
@@ -182,6 +184,14 @@ class _Plane:
         shade = {"facecolor": "black", "edgecolor": "none", "pad": 1.0}
         axes.text(0.5, 0.98, self.hang.top, ha="center", va="top", bbox=shade, **style)
         axes.text(0.02, 0.5, self.hang.left, ha="left", va="center", bbox=shade, **style)
+
+
+def _framed(
+    mask: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """x, y and a plane with a pixel of background around it, which closes every outline."""
+    height, width = mask.shape
+    return np.arange(-1, width + 1), np.arange(-1, height + 1), np.pad(mask, 1)
 
 
 def _hang(volume: Volume, axis: int) -> _Hang:

@@ -256,6 +256,8 @@ def _write(live: Session, outputs: Outputs, window: str) -> None:
 
     mask, volume = live.mask, live.volume
     write_mask(outputs.mask, mask, volume)
+    if outputs.session is not None:
+        live.save(outputs.session)
     if outputs.probability is not None:
         write_probability(outputs.probability, live.probability, volume)
     if outputs.overlay is not None:
@@ -265,8 +267,6 @@ def _write(live: Session, outputs: Outputs, window: str) -> None:
         clicks = tuple(p for p in live.history if isinstance(p, Click))
         seen = window_for(volume, window, box)
         draw(outputs.overlay, volume, seen, [Panel("mask", mask, clicks)], box=box)
-    if outputs.session is not None:
-        live.save(outputs.session)
     for item in fields(outputs):
         path = getattr(outputs, item.name)
         if path is not None:
