@@ -22,6 +22,8 @@ ARRAYS = st.sampled_from(sorted(DTYPES)).flatmap(
 def test_what_is_packed_comes_out_to_the_bit(array: np.ndarray, image: bool) -> None:
     got, text = unpack(pack(array, {"window": "lung"}, image=image), LIMIT)
     assert (got.dtype, got.shape, text["window"]) == (array.dtype, array.shape, "lung")
+    assert got.flags.writeable
+    assert got.flags.aligned
     inside = array != 0  # -0.0 outside the sent part comes out as 0.0, which is equal
     np.testing.assert_array_equal(got, array)
     assert got[inside].tobytes() == array[inside].tobytes()

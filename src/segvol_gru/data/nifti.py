@@ -70,8 +70,7 @@ def read_nifti(
         if array.nbytes < math.prod(shape) * header.get_data_dtype().itemsize:
             array = array.copy(order="F")  # let go of the other frames
         voxels = _scaled(array, *header.get_slope_inter())
-        ijk = np.array(header.get_best_affine(), dtype=np.float64)
-        ijk[:3] *= MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+        affine = _affine_of(header)
     except InputError:
         raise
     except UNREADABLE as error:
@@ -79,9 +78,18 @@ def read_nifti(
         raise InputError(
             f"cannot read {path} as NIfTI ({reason}); fetch or export the file again."
         ) from None
-    return Volume(
-        voxels.T, affine=affine_from_ijk(ijk), modality=modality, header=FileHeader("nifti", raw)
-    )
+    return Volume(voxels.T, affine=affine, modality=modality, header=FileHeader("nifti", raw))
+
+
+def grid_of(header: FileHeader) -> Grid:
+    """Where a NIfTI header says that the voxels of one frame lie.
+
+    Raises:
+        HeaderDataError, WrapStructError, ValueError: the bytes are no such header.
+    """
+    fields = _header_from(header.raw, check=True)
+    x, y, z = (*(int(n) for n in fields.get_data_shape()), 1, 1, 1)[:3]
+    return Grid((z, y, x), _affine_of(fields))
 
 
 def write_nifti(path: Path, array: NDArray[Any], grid: Grid) -> None:
@@ -150,6 +158,12 @@ def _read(
         if trailing > MAX_TRAILING:
             raise ValueError(f"more than {MAX_TRAILING} bytes follow the voxels")
     return raw, header, np.ndarray(shape, dtype, data, order="F")
+
+
+def _affine_of(header: Any) -> NDArray[np.float64]:
+    ijk = np.array(header.get_best_affine(), dtype=np.float64)
+    ijk[:3] *= MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine_from_ijk(ijk)
 
 
 def _scaled(raw: NDArray[Any], slope: float | None, inter: float | None) -> NDArray[Any]:

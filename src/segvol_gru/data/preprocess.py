@@ -125,18 +125,27 @@ def ct_window(volume: Volume, box: Box | None) -> Window:
     return CT_WINDOWS[ct_window_name(volume.array, volume.spacing_mm, box)]
 
 
+def window_of_pair(window: object) -> Window:
+    """Two intensities as a window.
+
+    Args:
+        window: (lo, hi).
+
+    Raises:
+        InputError: it is no such pair.
+    """
+    if isinstance(window, tuple | list) and [isinstance(w, int | float) for w in window] == [1, 1]:
+        return Window(float(window[0]), float(window[1]))
+    raise InputError(f"window is {window!r}, wanted a name or a pair of numbers (lo, hi).")
+
+
 def _given(volume: Volume, window: str | tuple[float, float] | Window) -> Window:
     if isinstance(window, str):
         chosen = CT_WINDOWS[window]
     elif isinstance(window, Window):
         chosen = window
-    elif isinstance(window, tuple | list) and [isinstance(w, int | float) for w in window] == [
-        1,
-        1,
-    ]:
-        chosen = Window(float(window[0]), float(window[1]))
     else:
-        raise InputError(f"window is {window!r}, wanted a name or a pair of numbers (lo, hi).")
+        chosen = window_of_pair(window)
     lo, hi = float(volume.array.min()), float(volume.array.max())
     if lo < hi and (hi <= chosen.lo or lo >= chosen.hi):
         raise InputError(

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segvol_gru.data.files import whole_file
+from segvol_gru.data.preprocess import window_of_pair
+from segvol_gru.errors import InputError
 from segvol_gru.interfaces.connection import Connection, ServerError
 from segvol_gru.interfaces.wire import (
     API,
@@ -30,9 +32,10 @@ from segvol_gru.interfaces.wire import (
     SessionInfo,
     StepAsk,
     Suggestion,
+    about,
     heard,
 )
-from segvol_gru.interfaces.wire_arrays import pack, unpack
+from segvol_gru.interfaces.wire_arrays import pack
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.session.asked import (
     Frame,
@@ -40,12 +43,14 @@ from segvol_gru.session.asked import (
     asked_box,
     asked_click,
     asked_mask,
+    asked_name,
+    asked_step,
     asked_value,
+    asked_volume,
 )
 from segvol_gru.volume import Volume
 
 __all__ = ["RemoteSession", "ServerError"]
-LARGEST = 2**36  # bytes of an array that a server may claim to send
 
 
 class RemoteSession:
@@ -58,7 +63,7 @@ class RemoteSession:
         window: how intensities are windowed.
 
     Raises:
-        InputError: the server refuses the volume or the window.
+        InputError: the server refuses the volume or the window, or its address is none.
         ServerError: it has no place or cannot be reached.
     """
 
@@ -70,23 +75,18 @@ class RemoteSession:
         api_key: str | None = None,
         window: str | tuple[float, float] = "auto",
     ) -> None:
+        text = {**about(asked_volume(volume)), "window": _asked_window(window)}
         self._server = Connection(server, api_key)
-        about = {
-            "affine": volume.affine.tolist(),
-            "modality": volume.modality,
-            "window": window,
-        }
         try:
-            sent = pack(volume.array, about, image=True)
-            reply = self._server.send("POST", f"{API}/sessions", sent)
+            sent = pack(volume.array, text, image=True)
+            info = self._server.model(SessionInfo, "POST", f"{API}/sessions", sent)
+            self._set_up(info, volume)
         except BaseException:
             self._server.close()
             raise
-        self._set_up(reply, volume)
 
-    def _set_up(self, reply: bytes, volume: Volume) -> None:
-        self.id = SessionInfo.model_validate_json(reply).id
-        self.volume = volume
+    def _set_up(self, info: SessionInfo, volume: Volume) -> None:
+        self.id, self.volume = info.id, volume
         self._path = _path(self.id)
 
     @classmethod
@@ -99,18 +99,18 @@ class RemoteSession:
             api_key: if the server wants one.
 
         Raises:
+            InputError: the address or the id is none.
             ServerError: there is no such session.
         """
+        path = _path(session)
         self = cls.__new__(cls)
         self._server = Connection(server, api_key)
         try:
-            reply = self._server.send("GET", _path(session))
-            array, text = unpack(self._server.send("GET", f"{_path(session)}/image"), LARGEST)
+            info = self._server.model(SessionInfo, "GET", path)
+            self._set_up(info, self._server.volume(f"{path}/image"))
         except BaseException:
             self._server.close()
             raise
-        volume = Volume(array, affine=text["affine"], modality=text["modality"])
-        self._set_up(reply, volume)
         return self
 
     def end(self) -> None:
@@ -166,7 +166,7 @@ class RemoteSession:
 
     def jump(self, step: int) -> BoolArray:
         """See `Session.jump`."""
-        return self._array("POST", "/jump", StepAsk(step=step).model_dump())
+        return self._array("POST", "/jump", StepAsk(step=asked_step(step)).model_dump())
 
     # What is known ------------------------------------------------------------------------
 
@@ -213,7 +213,11 @@ class RemoteSession:
 
     def mask_of(self, name: str) -> BoolArray:
         """See `Session.mask_of`."""
-        return self._array("GET", f"/mask?name={urllib.parse.quote(name, safe='')}")
+        return self._array("GET", f"/mask?name={urllib.parse.quote(asked_name(name), safe='')}")
+
+    def mask_at(self, step: int) -> BoolArray:
+        """See `Session.mask_at`."""
+        return self._array("GET", f"/past?step={asked_step(step)}")
 
     def label_map(self) -> NDArray[Any]:
         """See `Session.label_map`."""
@@ -226,25 +230,23 @@ class RemoteSession:
 
     def suggest(self) -> Index | None:
         """See `Session.suggest`."""
-        reply = self._server.send("GET", f"{self._path}/suggest")
-        return Suggestion.model_validate_json(reply).at
+        return self._server.model(Suggestion, "GET", f"{self._path}/suggest").at
 
     def add_object(self, name: str) -> None:
         """See `Session.add_object`."""
-        self._server.send("POST", f"{self._path}/objects", NameAsk(name=name).model_dump())
+        self._named("", NameAsk(name=asked_name(name)))
 
     def select(self, name: str) -> None:
         """See `Session.select`."""
-        self._server.send("POST", f"{self._path}/objects/select", NameAsk(name=name).model_dump())
+        self._named("/select", NameAsk(name=asked_name(name)))
 
     def rename_object(self, name: str, to: str) -> None:
         """See `Session.rename_object`."""
-        ask = RenameAsk(name=name, to=to)
-        self._server.send("POST", f"{self._path}/objects/rename", ask.model_dump())
+        self._named("/rename", RenameAsk(name=asked_name(name), to=asked_name(to)))
 
     def remove_object(self, name: str) -> None:
         """See `Session.remove_object`."""
-        self._server.send("POST", f"{self._path}/objects/remove", NameAsk(name=name).model_dump())
+        self._named("/remove", NameAsk(name=asked_name(name)))
 
     def save(self, path: str | PathLike[str]) -> None:
         """See `Session.save`: the server makes the file, this machine keeps it."""
@@ -255,11 +257,24 @@ class RemoteSession:
     # How ----------------------------------------------------------------------------------
 
     def _info(self) -> SessionInfo:
-        return SessionInfo.model_validate_json(self._server.send("GET", self._path))
+        return self._server.model(SessionInfo, "GET", self._path)
+
+    def _named(self, path: str, ask: NameAsk) -> None:
+        self._server.send("POST", f"{self._path}/objects{path}", ask.model_dump())
 
     def _array(self, method: str, path: str, body: object = None) -> NDArray[Any]:
-        return unpack(self._server.send(method, f"{self._path}{path}", body), LARGEST)[0]
+        return self._server.array(method, f"{self._path}{path}", body)[0]
+
+
+def _asked_window(window: str | tuple[float, float]) -> str | tuple[float, float]:
+    """A name of a window, which the server knows, or two intensities."""
+    if isinstance(window, str):
+        return window
+    given = window_of_pair(window)
+    return given.lo, given.hi
 
 
 def _path(session: str) -> str:
+    if not isinstance(session, str) or not session.isprintable():
+        raise InputError(f"session is {session!r}, wanted the id of one.")
     return f"{API}/sessions/{urllib.parse.quote(session, safe='')}"

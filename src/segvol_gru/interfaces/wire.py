@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from segvol_gru.grid import Grid
+from segvol_gru.interfaces.wire_arrays import Json
 from segvol_gru.prompts import Box, Click, Index
 from segvol_gru.session.asked import Frame, Point
 from segvol_gru.volume import Volume
 
 API = "/api/v1"
+HEADER_LIMIT = 2**16  # bytes of an image file's header; longer ones are not sent
 BoolArray = NDArray[np.bool_]
 
 
@@ -62,6 +65,7 @@ class SessionLike(Protocol):
     def jump(self, step: int) -> BoolArray: ...  # noqa: D102
     def suggest(self) -> Index | None: ...  # noqa: D102
     def mask_of(self, name: str) -> BoolArray: ...  # noqa: D102
+    def mask_at(self, step: int) -> BoolArray: ...  # noqa: D102
     def label_map(self) -> NDArray[Any]: ...  # noqa: D102
     def add_object(self, name: str) -> None: ...  # noqa: D102
     def select(self, name: str) -> None: ...  # noqa: D102
@@ -208,6 +212,33 @@ class Lease(BaseModel):
 
     remaining_seconds: float
     idle_timeout_seconds: float
+
+
+def about(volume: Volume) -> Json:
+    """What the text of an image's bytes says: `affine`, `modality` and `header`."""
+    grid = volume.grid.to_json()
+    header = volume.grid.header
+    sent = header is not None and len(header.raw) <= HEADER_LIMIT
+    return {
+        "affine": grid["affine"],
+        "modality": volume.modality,
+        "header": grid["header"] if sent else None,
+    }
+
+
+def placed(array: NDArray[Any], text: Json) -> Volume:
+    """The volume of an image's bytes, of which `about` wrote the text.
+
+    Args:
+        array: (D, H, W) voxels.
+        text: what came with them; an older server sends no `header`.
+
+    Raises:
+        InputError: the text is of something else.
+    """
+    record = {"header": None, **text, "shape": array.shape}
+    grid, modality = Grid.from_json(record), text.get("modality")
+    return Volume(array, affine=grid.affine, modality=modality, header=grid.header)
 
 
 def said(prompt: object) -> Said:

@@ -71,7 +71,7 @@ def pack(array: NDArray[Any], about: Mapping[str, Any] | None = None, *, image: 
 
 
 def unpack(data: bytes | bytearray, limit: int) -> tuple[NDArray[Any], Json]:
-    """The array that `pack` was given, and its text.
+    """The array that `pack` was given, writeable and aligned, and its text.
 
     Args:
         data: what came.
@@ -105,7 +105,7 @@ def unpack(data: bytes | bytearray, limit: int) -> tuple[NDArray[Any], Json]:
     little = np.frombuffer(voxels, np.uint8 if dtype == np.bool_ else dtype.newbyteorder("<"))
     if dtype == np.bool_ and little.size and int(little.max()) > 1:
         raise InputError("a bool array has bytes other than 0 and 1; send it again.")
-    part = little.astype(dtype, copy=False).reshape(size)
+    part = np.require(little.astype(dtype, copy=False).reshape(size), requirements=["A", "W"])
     if size == shape:
         return part, text
     whole = np.zeros(shape, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,6 +15,42 @@ from segvol_gru.volume import Volume
 
 Frame = Literal["voxel", "ras"]
 Point = Sequence[float] | NDArray[np.generic]
+NAME_LIMIT = 200  # characters; names go into file headers and one line of a viewer
+
+
+def asked_volume(volume: Volume) -> Volume:
+    """An image.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(volume, Volume):
+        raise InputError(f"volume is a {type(volume).__name__}, wanted Volume(array, spacing).")
+    return volume
+
+
+def asked_name(name: str) -> str:
+    """What an object may be called.
+
+    Raises:
+        InputError: no text, empty, too long, or with letters that cannot be shown.
+    """
+    words = isinstance(name, str) and name.strip() and name.isprintable()
+    if not words or len(name) > NAME_LIMIT:
+        raise InputError(f"name is {name!r}, wanted a word or two, at most {NAME_LIMIT} letters.")
+    return name
+
+
+def asked_step(step: int) -> int:
+    """How many entries of a history shall count.
+
+    Raises:
+        InputError: it is no whole number.
+    """
+    try:
+        return operator.index(step)
+    except TypeError:
+        raise InputError(f"step is {step!r}, wanted a whole number.") from None
 
 
 def asked_click(volume: Volume, at: Point, positive: bool, frame: Frame) -> Click:

@@ -13,9 +13,8 @@ from typing import Literal
 
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Box, Click
+from segvol_gru.session.asked import asked_name
 from segvol_gru.session.snapshot import Snapshot
-
-NAME_LIMIT = 200  # characters; names go into file headers and one line of a viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +223,7 @@ def keys_of(command: Command) -> list[str]:
 
 
 def _require_free(scene: Scene, name: str) -> None:
-    words = isinstance(name, str) and name.strip() and name.isprintable()
-    if not words or len(name) > NAME_LIMIT:
-        raise InputError(f"name is {name!r}, wanted a word or two, at most {NAME_LIMIT} letters.")
+    asked_name(name)
     if any(track.name == name for track in scene.tracks):
         raise InputError(f"there is an object {name!r} already; choose another name.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Index
 from segvol_gru.region import Field
+from segvol_gru.session.asked import asked_step
 from segvol_gru.session.ledger import Ledger
 from segvol_gru.session.log import Add, Event, Move, Prompt, Prompted, Remove, Rename, Select, Track
 from segvol_gru.session.snapshot import Snapshot
@@ -70,10 +70,10 @@ class Objects(ABC):
         Raises:
             InputError: there is no such step.
         """
-        events = self._current.events
-        if not 0 <= step <= len(events):
-            raise InputError(f"step is {step}, wanted 0 to {len(events)}.")
-        result = events[step - 1].result if step else None
+        events, count = self._current.events, asked_step(step)
+        if not 0 <= count <= len(events):
+            raise InputError(f"step is {count}, wanted 0 to {len(events)}.")
+        result = events[count - 1].result if count else None
         if result is None:
             return np.zeros(self._shape, dtype=np.bool_)
         return result.paint(self._ledger.blobs, self._shape)
@@ -156,10 +156,7 @@ class Objects(ABC):
         Raises:
             InputError: there is no such step.
         """
-        try:
-            cursor = operator.index(step)
-        except TypeError:
-            raise InputError(f"step is {step!r}, wanted a whole number.") from None
+        cursor = asked_step(step)
         if cursor != self.cursor:
             self._ledger.commit(Move(self.current, cursor))
         return self.mask

@@ -35,6 +35,7 @@ from segvol_gru.session.asked import (
     asked_click,
     asked_mask,
     asked_value,
+    asked_volume,
 )
 from segvol_gru.session.blobs import Blobs
 from segvol_gru.session.engine import Engine, Large, WindowChoice, header_of, make_engine
@@ -90,10 +91,8 @@ class Session(Objects):
         journal: StrPath | None = None,
         undo_memory_mb: int = 256,
     ) -> None:
-        if not isinstance(volume, Volume):
-            raise InputError(f"volume is a {type(volume).__name__}, wanted Volume(array, spacing).")
         large = Large(base, weights, watch)
-        engine = make_engine(volume, model, corrector, window, device, large)
+        engine = make_engine(asked_volume(volume), model, corrector, window, device, large)
         header = header_of(engine, model, corrector)
         ledger = Ledger(Blobs(undo_memory_mb * MB))
         if journal is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from segvol_gru.interfaces.server.refusals import Refusal
@@ -51,6 +52,8 @@ async def body_of(request: Request) -> bytearray:
     return whole
 
 
+KEYED = [Depends(HTTPBearer(auto_error=False, description="What `serve --api-key` was given."))]
+"""What a route asks for where there is a key: it says so, the guard has checked it before."""
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words}
     for status, words in {

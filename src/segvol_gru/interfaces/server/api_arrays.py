@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from segvol_gru.data.io import write_mask, write_probability
 from segvol_gru.interfaces.server.answers import REFUSALS, SENDS_BYTES, Served, binary
 from segvol_gru.interfaces.server.uploads import FileFormat
-from segvol_gru.interfaces.wire import API, Suggestion
+from segvol_gru.interfaces.wire import API, Suggestion, about
 from segvol_gru.interfaces.wire_arrays import pack
 from segvol_gru.session.session import Session
 
@@ -58,12 +58,10 @@ async def probability(session: str, service: Served) -> Response:
 
 @arrays.get("/image")
 async def image(session: str, service: Served) -> Response:
-    """The volume: packed array whose text has `affine` and `modality`."""
+    """The volume: packed array whose text has `affine`, `modality` and `header`."""
 
     def look(live: Session) -> bytes:
-        volume = live.volume
-        about = {"affine": volume.affine.tolist(), "modality": volume.modality}
-        return pack(volume.array, about, image=True)
+        return pack(live.volume.array, about(live.volume), image=True)
 
     return binary(await service.ask(session, look))
 

@@ -6,15 +6,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, ValidationError
+from numpy.typing import NDArray
+from pydantic import Base64Bytes, BaseModel, Field, ValidationError
 
+from segvol_gru.data.headers import check_header
 from segvol_gru.data.io import read_volume
 from segvol_gru.errors import InputError
+from segvol_gru.grid import FileHeader
 from segvol_gru.interfaces.server.answers import REFUSALS, TAKES_BYTES, Served, body_of
 from segvol_gru.interfaces.server.service import Service
 from segvol_gru.interfaces.server.uploads import FileFormat, uploaded
 from segvol_gru.interfaces.wire import (
     API,
+    HEADER_LIMIT,
     Lease,
     Number,
     ObjectInfo,
@@ -31,6 +35,13 @@ WindowName = Literal["auto", "soft-tissue", "lung", "brain", "bone", "percentile
 Row = Annotated[list[Number], Field(min_length=4, max_length=4)]
 
 
+class HeaderText(BaseModel):
+    """The header of the file that an image was read from; see `FileHeader`."""
+
+    kind: Literal["nifti", "nrrd", "itk"]
+    raw: Annotated[Base64Bytes, Field(max_length=HEADER_LIMIT)]
+
+
 class ImageText(BaseModel):
     """What the text of an image's bytes may say; see `Volume` and `Session`."""
 
@@ -38,6 +49,20 @@ class ImageText(BaseModel):
     affine: Annotated[list[Row], Field(min_length=4, max_length=4)] | None = None
     modality: str | None = None
     window: str | tuple[Number, Number] = "auto"
+    header: HeaderText | None = None
+
+    def place(self, array: NDArray[Any]) -> Volume:
+        """The volume of (D, H, W) voxels.
+
+        Raises:
+            InputError: it is none, or the header is of another image.
+        """
+        header = FileHeader(self.header.kind, self.header.raw) if self.header else None
+        volume = Volume(
+            array, self.spacing, affine=self.affine, modality=self.modality, header=header
+        )
+        check_header(volume.grid)
+        return volume
 
 
 router = APIRouter(prefix=API, tags=["sessions"], responses=REFUSALS)
@@ -49,7 +74,8 @@ async def begin(request: Request, service: Served) -> SessionInfo:
 
     The body is an array as `segvol_gru.interfaces.wire_arrays` packs it. Its text has `affine`
     (4x4, voxel index (z, y, x) to RAS mm) or `spacing` (mm along z, y, x), and may have
-    `modality` and `window`.
+    `modality`, `window` and `header`: {"kind": "nifti", "raw": base64}, under which masks are
+    exported in that format.
     """
     await service.expect()
     body = await body_of(request)
@@ -57,9 +83,7 @@ async def begin(request: Request, service: Served) -> SessionInfo:
     def read() -> tuple[Volume, WindowChoice]:
         array, text = unpack(body, service.limits.max_upload_bytes)
         about = _about(text)
-        return Volume(
-            array, about.spacing, affine=about.affine, modality=about.modality
-        ), about.window
+        return about.place(array), about.window
 
     return await begun(service, *await service.read(read))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends
 from fastapi.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
@@ -23,7 +24,7 @@ from segvol_gru.interfaces.server import (
     legacy,
     viewer,
 )
-from segvol_gru.interfaces.server.answers import Served, problem, refusal
+from segvol_gru.interfaces.server.answers import KEYED, REFUSALS, Served, problem, refusal
 from segvol_gru.interfaces.server.guard import Gate, Guard
 from segvol_gru.interfaces.server.page import page_routes, read_page
 from segvol_gru.interfaces.server.refusals import Refusal
@@ -52,6 +53,8 @@ def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
             await asyncio.gather(*tasks, return_exceptions=True)
             await service.close()
 
+    gate = gate or Gate()
+    keyed = KEYED if gate.api_key is not None else []
     app = FastAPI(
         title="segvol-gru",
         version=version("segvol-gru"),
@@ -64,11 +67,9 @@ def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
     app.add_exception_handler(InputError, _refuse_input)
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_form)
-    app.add_api_route("/health", _health, tags=["server"])
-    app.add_api_route("/healthz", _health, tags=["nnInteractive clients"])
-    app.add_api_route("/metrics", _metrics, tags=["server"], response_class=PlainTextResponse)
+    app.include_router(_own_routes(keyed))
+    app.include_router(page_routes(read_page()))
     for router in (
-        page_routes(read_page()),
         api_sessions.router,
         api_prompts.prompts,
         api_prompts.objects,
@@ -79,8 +80,27 @@ def make_app(service: Service, gate: Gate | None = None) -> ASGIApp:
         viewer.router,
         legacy.router,
     ):
-        app.include_router(router)
-    return Guard(app, gate or Gate(), service.metrics)
+        app.include_router(router, dependencies=keyed)
+    return Guard(app, gate, service.metrics)
+
+
+def _own_routes(keyed: Sequence[Depends]) -> APIRouter:
+    """What is asked about the server itself.
+
+    Args:
+        keyed: what a route that wants the key depends on.
+    """
+    router = APIRouter(responses=REFUSALS)
+    router.add_api_route("/health", _health, tags=["server"])
+    router.add_api_route("/healthz", _health, tags=["nnInteractive clients"])
+    router.add_api_route(
+        "/metrics",
+        _metrics,
+        tags=["server"],
+        response_class=PlainTextResponse,
+        dependencies=keyed,
+    )
+    return router
 
 
 async def _reap(service: Service) -> None:

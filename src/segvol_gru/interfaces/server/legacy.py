@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from segvol_gru.data.npz import DAMAGED
 from segvol_gru.errors import InputError
-from segvol_gru.interfaces.server.answers import LARGE, Served, binary
+from segvol_gru.interfaces.server.answers import LARGE, REFUSALS, Served, binary
 from segvol_gru.interfaces.server.refusals import Refusal
 from segvol_gru.interfaces.server.service import Service
 from segvol_gru.interfaces.wire import Triple
@@ -41,7 +41,7 @@ NEW_CLIENT = (
 NEWER_PATHS = ("claim", "capabilities", "healthz", "set_image", "heartbeat", "lease_status")
 GZIP = 31  # zlib's window bits for a gzip header
 Name = Annotated[str, Path(max_length=100)]
-router = APIRouter(tags=["older Slicer extension"])
+router = APIRouter(tags=["older Slicer extension"], responses=REFUSALS)
 
 
 class OldPoint(BaseModel):

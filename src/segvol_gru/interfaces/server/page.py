@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from segvol_gru.interfaces.server.answers import Served
+from segvol_gru.interfaces.server.answers import REFUSALS, Served
 from segvol_gru.interfaces.server.refusals import Unknown
 
 STATIC = Path(__file__).parent / "static"
@@ -62,7 +62,7 @@ def page_routes(files: Mapping[str, bytes]) -> APIRouter:
     Args:
         files: what `read_page` found.
     """
-    router = APIRouter()
+    router = APIRouter(responses=REFUSALS)
 
     @router.get("/", tags=["server"], response_class=PlainTextResponse)
     async def welcome(request: Request, service: Served) -> Response:

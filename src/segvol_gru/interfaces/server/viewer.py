@@ -19,7 +19,14 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.server import nnia
-from segvol_gru.interfaces.server.answers import LARGE, REFUSALS, Served, binary, body_of
+from segvol_gru.interfaces.server.answers import (
+    LARGE,
+    REFUSALS,
+    Problem,
+    Served,
+    binary,
+    body_of,
+)
 from segvol_gru.interfaces.server.refusals import Gone, Refusal, Unknown
 from segvol_gru.interfaces.server.service import Service
 from segvol_gru.interfaces.wire import BoolArray, Lease, Number, Triple
@@ -35,7 +42,10 @@ from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
 
 META = "X-Meta"
-router = APIRouter(tags=["nnInteractive clients"], responses=REFUSALS)
+ENDED: dict[int | str, dict[str, Any]] = {
+    410: {"model": Problem, "description": "There is no lease, or it has ended."}
+}
+router = APIRouter(tags=["nnInteractive clients"], responses=REFUSALS | ENDED)
 
 
 class Words(BaseModel):
