@@ -64,12 +64,17 @@ export class App {
 
   // Prompts ----------------------------------------------------------------------------------
 
-  /** Do something with the open session; afterwards everything is shown anew. */
+  /**
+   * Do something with the session that is open now; afterwards everything is shown anew.
+   *
+   * Nothing is done if another session is open when its turn comes.
+   */
   act(name: string, action: (open: Case, stop: AbortSignal) => Promise<void>): Promise<void> {
+    const asked = this.case;
     return this.tasks.run(name, async (stop) => {
-      if (!this.case) return;
+      if (!asked || this.case !== asked) return;
       try {
-        await action(this.case, stop);
+        await action(asked, stop);
       } finally {
         await this.showDoubt();
         this.showMasks();
@@ -79,19 +84,21 @@ export class App {
   }
 
   segmentBox(): Promise<void> {
+    const { box, draft } = this;
     return this.act("Segmenting the box", async (open, stop) => {
-      const box = this.box;
       if (!box) throw new Error("There is no box yet; drag one on a plane.");
       await open.box(box, stop);
+      if (this.draft !== draft) return; // the user draws the next one
       this.draft = null;
       this.tool = "click";
     });
   }
 
   click(ras: Triple, positive: boolean): Promise<void> {
+    const at = placeOf(ras, this.viewer.turn);
     return this.act(positive ? "Adding" : "Removing", async (open, stop) => {
       this.viewer.goTo(ras);
-      await open.click(placeOf(ras, this.viewer.turn), positive, stop);
+      await open.click(at, positive, stop);
     });
   }
 

@@ -17,7 +17,10 @@ export class Case {
   doubt: Part | null = null;
   /** Where to look next, (z, y, x). */
   suggestion: Triple | null = null;
-  private readonly scores = new Map<string, number>();
+  /** Scores against the reference; another reference begins another map. */
+  private scores = new Map<string, number>();
+  /** How many changes the server was asked for that `info` does not tell yet. */
+  private changing = 0;
 
   private constructor(
     private readonly api: Api,
@@ -75,15 +78,26 @@ export class Case {
     await this.say("/jump", { step });
   }
 
+  /** Compare with labels on the same grid, and say which of them is meant. */
+  compareWith(reference: Part, label: number): void {
+    this.reference = reference;
+    this.referenceLabel = label;
+    this.scores = new Map();
+  }
+
   /** Add, select, rename or remove an object. */
-  async change(what: "" | "/select" | "/remove" | "/rename", body: object): Promise<void> {
+  change(what: "" | "/select" | "/remove" | "/rename", body: object): Promise<void> {
+    return this.counted(() => this.changeObjects(what, body));
+  }
+
+  private async changeObjects(what: string, body: object): Promise<void> {
     const before = this.info.objects;
     this.info = await this.api.json("POST", `${this.path}/objects${what}`, body);
     const names = new Map(this.info.objects.map((o) => [o.label, o.name]));
     const masks = new Map(before.map((o) => [names.get(o.label), this.masks.get(o.name)]));
     this.masks.clear();
     for (const [name, mask] of masks) if (name && mask) this.masks.set(name, mask);
-    if (what === "/remove") this.scores.clear();
+    if (what === "/remove") this.scores = new Map();
     await this.lookAgain();
   }
 
@@ -97,29 +111,54 @@ export class Case {
     return at;
   }
 
-  /** The score of every step of the current object, from the empty mask on; empty if unknown. */
+  /**
+   * The score of every step of the current object, from the empty mask on.
+   *
+   * Empty if unknown, and if the object or its history changed meanwhile.
+   */
   async curve(): Promise<number[]> {
-    const { reference, referenceLabel, info } = this;
+    const { reference, referenceLabel, info, label, scores } = this;
     if (!reference) return [];
     const found: number[] = [];
     for (let step = 0; step <= info.history.length; step++) {
-      const key = `${referenceLabel} ${keyOf(this.label, info.history, step)}`;
-      let score = this.scores.get(key);
+      const key = `${referenceLabel} ${keyOf(label, info.history, step)}`;
+      let score = scores.get(key);
       if (score === undefined) {
-        const mask = await this.api.array("GET", `${this.path}/past?step=${step}`);
+        const mask = await this.past(step, info);
+        if (!mask) return [];
         score = dice(mask, reference, referenceLabel);
-        this.scores.set(key, score);
+        scores.set(key, score);
       }
       found.push(score);
     }
     return found;
   }
 
+  /**
+   * The mask after a step of what `info` tells of; null if that changed meanwhile.
+   *
+   * The server answers for the object that it has selected and does not say which that is.
+   */
+  private async past(step: number, info: SessionInfo): Promise<Part | null> {
+    const changed = () => this.changing > 0 || this.info !== info;
+    try {
+      const mask = await this.api.array("GET", `${this.path}/past?step=${step}`);
+      return changed() ? null : mask;
+    } catch (error) {
+      if (changed()) return null;
+      throw error;
+    }
+  }
+
   async end(): Promise<void> {
     await this.api.send("DELETE", this.path);
   }
 
-  private async say(path: string, body: unknown, stop?: AbortSignal): Promise<void> {
+  private say(path: string, body: unknown, stop?: AbortSignal): Promise<void> {
+    return this.counted(() => this.sayNow(path, body, stop));
+  }
+
+  private async sayNow(path: string, body: unknown, stop?: AbortSignal): Promise<void> {
     const { current, cursor } = this.info;
     try {
       this.masks.set(current, await this.api.array("POST", this.path + path, body, stop));
@@ -142,6 +181,16 @@ export class Case {
     if (this.info.cursor === cursor) return;
     this.masks.set(current, await this.api.array("POST", `${this.path}/undo`));
     this.info = await this.look();
+  }
+
+  /** Change something on the server; until this is over, `info` may not tell what is there. */
+  private async counted(change: () => Promise<void>): Promise<void> {
+    this.changing++;
+    try {
+      await change();
+    } finally {
+      this.changing--;
+    }
   }
 
   private look(): Promise<SessionInfo> {

@@ -31,7 +31,8 @@ function showLabels(app: App, select: HTMLSelectElement): void {
   element("score").hidden = !reference;
   const labels = reference ? labelsOf(reference) : [];
   element("reference-label-row").hidden = labels.length < 2;
-  if (select.options.length !== labels.length) {
+  const shown = Array.from(select.options, (option) => option.value);
+  if (shown.join() !== labels.join()) {
     select.replaceChildren(...labels.map((n) => new Option(String(n))));
   }
   select.value = String(app.case?.referenceLabel);
@@ -40,9 +41,12 @@ function showLabels(app: App, select: HTMLSelectElement): void {
 async function showCurve(app: App): Promise<void> {
   const open = app.case;
   if (!open?.reference) return;
-  const { cursor } = open.info;
+  const { info, reference, referenceLabel } = open;
+  const { cursor } = info;
   const scores = await open.curve();
-  if (app.case !== open || open.info.cursor !== cursor) return; // a later call draws
+  const isShown = app.case === open && open.info === info;
+  const isMeant = open.reference === reference && open.referenceLabel === referenceLabel;
+  if (!isShown || !isMeant || !scores.length) return; // a later call draws
   const steps = Math.max(scores.length - 1, 1);
   const x = (step: number) => FRAME.left + ((FRAME.right - FRAME.left) * step) / steps;
   const y = (score: number) => FRAME.bottom + (FRAME.top - FRAME.bottom) * score;

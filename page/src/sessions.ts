@@ -51,12 +51,14 @@ export function resume(app: App, id: string): Promise<void> {
 
 /** Delete the session, here and on the server, and begin anew. */
 export function end(app: App): Promise<void> {
+  const asked = app.case;
   return app.tasks.run("Deleting the session", async () => {
-    if (!app.case) return;
-    await app.case.end();
+    if (!asked) return;
+    if (app.case !== asked) throw new Error("Another session was opened; nothing was deleted.");
+    await asked.end();
     keeping.putInAddress(null);
     try {
-      await keeping.forget(app.case.info.id);
+      await keeping.forget(asked.info.id);
     } finally {
       location.reload(); // also where the browser keeps no references
     }
@@ -65,12 +67,13 @@ export function end(app: App): Promise<void> {
 
 /** Compare with the mask in a file. */
 export function loadReference(app: App, file: File): Promise<void> {
+  const asked = app.case;
   return app.tasks.run(`Reading ${file.name}`, async (stop, progress) => {
-    if (!app.case) return;
+    if (!asked || app.case !== asked) return;
     const reference = { name: file.name, format: formatOf(file.name), body: file };
-    compareWith(app.case, await read(app, app.case, reference, stop, progress));
+    compareWith(asked, await read(app, asked, reference, stop, progress));
     app.changed();
-    await keeping.keepReference(app.case.info.id, reference);
+    await keeping.keepReference(asked.info.id, reference);
   });
 }
 
@@ -117,8 +120,7 @@ async function read(
 function compareWith(opened: Case, reference: Part): void {
   const labels = labelsOf(reference);
   if (!labels.length) throw new Error("The reference is empty; give a mask with some voxels.");
-  opened.reference = reference;
-  opened.referenceLabel = labels[0];
+  opened.compareWith(reference, labels[0]);
 }
 
 function middleOf(box: Box): Triple {

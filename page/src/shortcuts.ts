@@ -13,6 +13,8 @@ interface Shortcut {
 }
 
 const ZOOM = 1.25;
+/** Keys that go on for as long as they are held; the others act once. */
+const HELD = /^(Arrow.*|Page.*|[+-])$/;
 const OBJECT_STEPS = { previous: -1, next: 1 };
 
 const press = (id: string) => () => element(id, HTMLButtonElement).click();
@@ -85,11 +87,12 @@ export function setUpShortcuts(app: App): void {
 
   document.addEventListener("keydown", (event) => {
     if (help.open || event.altKey || isTyping(event)) return;
-    const found = SHORTCUTS.find(({ keys }) => keys.includes(nameOf(event)));
-    const needsCase = found && !["?", "Escape"].includes(nameOf(event));
+    const name = nameOf(event);
+    const found = SHORTCUTS.find(({ keys }) => keys.includes(name));
+    const needsCase = found && !["?", "Escape"].includes(name);
     if (!found || (needsCase && !app.case)) return;
     event.preventDefault();
-    found.run(app);
+    if (!event.repeat || HELD.test(name)) found.run(app);
   });
 }
 
