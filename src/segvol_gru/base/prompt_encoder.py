@@ -45,7 +45,8 @@ class FourierCode(nn.Module):
         device = coordinates.device.type
         castable = torch.amp.is_autocast_available(device)  # "meta", which only counts, is not
         with torch.autocast(device, enabled=False) if castable else nullcontext():
-            phase = 2 * pi * ((2 * coordinates - 1) @ self.positional_encoding_gaussian_matrix)
+            matrix = self.positional_encoding_gaussian_matrix.float()
+            phase = 2 * pi * ((2 * coordinates.float() - 1) @ matrix)
         return torch.cat([phase.sin(), phase.cos()], -1)
 
 
