@@ -47,7 +47,8 @@ def write_slice(path, plane, position, number=1, **tags):
         (0x20, 0x32): ("DS", position and tuple(position)),
         (0x20, 0x37): ("DS", tuple(map(float, tags.pop("facing", UPRIGHT)))),
         (0x28, 0x02): ("US", 3 if tags.get("colour") else 1),
-        (0x28, 0x04): ("CS", "RGB" if tags.get("colour") else "MONOCHROME2"),
+        (0x18, 0x1164): ("DS", tags.pop("imager", None)),
+        (0x28, 0x04): ("CS", "RGB" if tags.get("colour") else tags.pop("meaning", "MONOCHROME2")),
         (0x28, 0x06): ("US", 0 if tags.pop("colour", False) else None),
         (0x28, 0x08): ("IS", frames and str(frames)),
         (0x28, 0x10): ("US", plane.shape[-2]),
@@ -96,6 +97,20 @@ def test_a_series_lies_where_it_says(tmp_path):
     assert volume.spacing_mm == (2.5, 0.75, 0.5)
     assert volume.to_world((0, 0, 0)).tolist() == [10, 20, 0]  # LPS (-10, -20, 0)
     assert read_volume(tmp_path / "s", modality="PET").modality == "PET"
+
+
+def test_pixels_have_the_size_that_is_given(tmp_path):
+    folder, places = tmp_path / "s", heights(0, 2.5, 5)
+    volume = read_volume(write_series(folder, places, pixel=None, imager=(0.25, 0.125)))
+    assert volume.spacing_mm == (2.5, 0.25, 0.125)
+    with pytest.raises(InputError, match="says no pixel size"):
+        read_volume(write_series(folder, places, pixel=None))
+    assert read_volume(write_series(folder, places[:1], pixel=None)).spacing_mm == (1, 1, 1)
+
+
+def test_values_that_itk_turns_over_are_refused(tmp_path):
+    with pytest.raises(InputError, match="MONOCHROME1"):
+        read_volume(write_series(tmp_path / "s", heights(0, 2.5, 5), meaning="MONOCHROME1"))
 
 
 def test_slices_are_ordered_by_place_whatever_their_names(tmp_path):

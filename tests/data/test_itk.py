@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from segvol_gru.data.headers import check_header
 from segvol_gru.data.io import read_mask, read_volume, write_mask
 from segvol_gru.errors import InputError
 
@@ -158,3 +159,21 @@ def test_wild_axes_in_a_meta_image_are_refused(tmp_path):
     (tmp_path / "a.mha").write_bytes(damaged)
     with pytest.raises(InputError, match="no line `NDims = 2`"):
         read_volume(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "spacings: 1 2 3\naxis mins: 5 6 7",
+        "spacings: 1 2 3\naxis mins: 0 0 0\ncenters: cell cell cell",
+        "Space: RAS\nSpace Directions: (1,0,0) (0,2,0) (0,0,3)\nSpace Origin: (1,2,3)",
+        "space: RAS\nspacedirections: (1,0,0) (0,2,0) (0,0,3)\nspaceorigin: (1,2,3)",
+    ],
+)
+def test_masks_lie_on_nrrd_images_however_their_place_is_said(tmp_path, place):
+    head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 5 6 7\nendian: little\nencoding: raw\n"
+    (tmp_path / "a.nrrd").write_bytes(f"{head}{place}\n\n".encode() + bytes(2 * 5 * 6 * 7))
+    volume = read_volume(tmp_path / "a.nrrd")
+    write_mask(tmp_path / "m.nrrd", np.ones(volume.shape, np.uint8), volume)
+    assert read_mask(tmp_path / "m.nrrd", volume).all()
+    check_header(volume.grid)

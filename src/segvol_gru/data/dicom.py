@@ -23,6 +23,8 @@ from segvol_gru.volume import Volume
 DICOM = "GDCMImageIO"
 MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "US"}
 MODALITY, POSITION, ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
+MEANING, INVERTED = "0028|0004", "MONOCHROME1"
+PIXELS = ("0028|0030", "0018|1164", "0018|2010")  # (row, column) mm, at best in the patient
 STEPS = ("0018|0088", "0018|0050")  # from slice to slice; else the thickness of one
 TURN = 1e-3
 """Most by which direction cosines and pixel sizes of one stack differ: headers round them."""
@@ -70,14 +72,20 @@ def read_dicom(folder: Path, modality: str | None) -> Volume:
         InputError: no series, several, or one that is no even stack of grey slices.
     """
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
+    if not series:
+        raise InputError(
+            f"folder {folder} holds no DICOM series, wanted one: name the folder in which its "
+            "slices lie."
+        )
+    if len(series) > 1:
         raise InputError(
             f"folder {folder} holds {len(series)} DICOM series, wanted one: give each series "
             "a folder of its own."
         )
     reader = sitk.ImageSeriesReader()
     reader.GlobalWarningDisplayOff()
-    slices = [_read_header(Path(f)) for f in reader.GetGDCMSeriesFileNames(str(folder), series[0])]
+    files = [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), series[0])]
+    slices = [_read_header(file, alone=len(files) == 1) for file in files]
     _refuse_mixture(folder, slices)
     slices, affine = _stack(folder, slices)
     reader.SetImageIO(DICOM)
@@ -90,8 +98,8 @@ def read_dicom(folder: Path, modality: str | None) -> Volume:
     return Volume(sitk.GetArrayFromImage(image), affine=affine, modality=modality)
 
 
-def _read_header(file: Path) -> _Slice:
-    """Read one file's header.
+def _read_header(file: Path, *, alone: bool) -> _Slice:
+    """Read one file's header; where no other slice has to lie on it, its size may be unknown.
 
     Raises:
         InputError: not readable, several frames, colours, or senseless numbers.
@@ -105,6 +113,11 @@ def _read_header(file: Path) -> _Slice:
         )
     if reader.GetNumberOfComponents() != 1:
         raise InputError(f"{file} is in colour, wanted grey slices: export the series as such.")
+    if _text(reader, MEANING) == INVERTED:  # ITK turns its values over before it scales them
+        raise InputError(
+            f"{file} is {INVERTED}, whose values are not read as they are: export the series as "
+            "MONOCHROME2 or as NIfTI."
+        )
     given = _numbers(reader, ORIENTATION, 6)
     axes = np.array(reader.GetDirection()).reshape(3, 3).T[:2] if given is None else given
     axes = axes.reshape(2, 3)
@@ -116,12 +129,30 @@ def _read_header(file: Path) -> _Slice:
     return _Slice(
         file,
         (width, height),
-        np.array(reader.GetSpacing()[:2]),
+        _pixel_mm(reader, alone=alone),
         reader.GetPixelID(),
         _numbers(reader, POSITION, 3),
         axes / np.linalg.norm(axes, axis=1, keepdims=True),
-        reader.GetMetaData(MODALITY).strip() if reader.HasMetaDataKey(MODALITY) else "",
+        _text(reader, MODALITY),
     )
+
+
+def _pixel_mm(reader: sitk.ImageFileReader, *, alone: bool) -> NDArray[np.float64]:
+    """Size of a pixel along (x, y).
+
+    Raises:
+        InputError: it is not given though there are other slices, or not above 0.
+    """
+    found = (_numbers(reader, tag, 2) for tag in PIXELS)
+    given = next((numbers for numbers in found if numbers is not None), None)
+    if given is None and alone:
+        return np.array(reader.GetSpacing()[:2])
+    if given is None or not (given > 0).all():
+        raise InputError(
+            f"{reader.GetFileName()} says no pixel size, wanted mm above 0 in its tag {PIXELS[0]}: "
+            "export the series again."
+        )
+    return given[::-1]
 
 
 def _opened(file: Path) -> sitk.ImageFileReader:
@@ -140,9 +171,14 @@ def _thickness_mm(file: Path) -> float:
     return next((float(step) for step in given if step > 0), 1.0)
 
 
+def _text(reader: sitk.ImageFileReader, tag: str) -> str:
+    """What a tag says; '' where it is absent."""
+    return reader.GetMetaData(tag).strip("\0 ") if reader.HasMetaDataKey(tag) else ""
+
+
 def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> NDArray[np.float64] | None:
     """The numbers of a tag; None where it is absent or empty."""
-    text = reader.GetMetaData(tag).strip("\0 ") if reader.HasMetaDataKey(tag) else ""
+    text = _text(reader, tag)
     if not text:
         return None
     try:

@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from segvol_gru.data.files import whole_file
 from segvol_gru.grid import FileHeader
 
-PER_AXIS = ("space directions", "spacings", "centers", "centerings", "units")
+PER_AXIS = (
+    *("space directions", "spacings", "axis mins", "axis maxs"),
+    *("centers", "centerings", "units"),
+)
 WHOLE = ("space", "space dimension", "space origin", "space units", "measurement frame")
+JOINED = {name.replace(" ", ""): name for name in (*PER_AXIS, *WHOLE)}  # as some write them
 TOKEN = re.compile(r'\([^)]*\)|"[^"]*"|\S+')
 MICRONS = ("um", "µm", "micron", "microns", "micrometer")
 TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
@@ -40,6 +44,7 @@ def header_of(path: Path) -> FileHeader | None:
             if not text:
                 break
             name, colon, value = text.partition(": ")
+            name = JOINED.get(name.lower().replace(" ", ""), name.lower())
             if colon and name in (*PER_AXIS, *WHOLE, "kinds"):
                 fields[name] = value.strip()
     axes = _spatial_axes(fields)
