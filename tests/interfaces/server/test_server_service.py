@@ -184,8 +184,7 @@ def test_an_image_for_a_session_that_ended_elsewhere_leaves_no_journal(tmp_path:
         await other.release(token)
         with pytest.raises(Unknown):
             await one.load(token, tiny_volume(1))
-        await one.close()
-        await other.close()
+        await asyncio.gather(one.close(), other.close())
         assert list((tmp_path / "journals").iterdir()) == []
 
     asyncio.run(play())
