@@ -121,9 +121,20 @@ class ViewerUser(Talker):
 
         self.said(INITIAL, data, say)
 
+    def rest(self) -> None:
+        """A sign of life does not take the session up again, words do."""
+        super().rest()
+        assert self.remaining_s() == 0
+        self.predict()
+        assert self.remaining_s() > 0
+
     def life(self) -> None:
-        assert self.send("POST", "/heartbeat", headers=self.lease).json()["remaining_seconds"] > 0
+        assert self.remaining_s() > 0
         assert self.send("GET", "/capabilities").json()["supports_undo"]
+
+    def remaining_s(self) -> float:
+        sent = self.send("POST", "/heartbeat", headers=self.lease)
+        return float(sent.json()["remaining_seconds"])
 
     def nonsense(self) -> None:
         path = self.pick(("add_point_interaction", "add_bbox_interaction", "set_target_buffer"))
