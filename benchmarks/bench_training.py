@@ -30,12 +30,12 @@ from segvol_gru.data.dataset import Case, LoadedCase, with_tasks
 from segvol_gru.data.phantoms import draw_phantom, phantom_image
 from segvol_gru.data.shards import StoredCase, open_shards
 from segvol_gru.data.shards_pack import pack
+from segvol_gru.memory import keep_memory
 from segvol_gru.prompt_maps import CellPrompts
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.draw import ExampleConfig
 from segvol_gru.training.examples import Examples
 from segvol_gru.training.loop import fit
-from segvol_gru.training.memory import keep_memory
 from segvol_gru.training.ranks import make_fabric
 from segvol_gru.training.recipe import read_recipe
 from segvol_gru.training.rounds import Rounds, RoundsConfig

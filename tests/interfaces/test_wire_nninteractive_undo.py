@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from segvol_gru.errors import InputError
 from segvol_gru.interfaces import wire_nninteractive
 from segvol_gru.interfaces.wire import BoolArray
 from segvol_gru.interfaces.wire_nninteractive import Dialect
-from segvol_gru.prompts import Click
+from segvol_gru.prompts import Box, Click
 from segvol_gru.session.session import Session
 
 BOX = [[3, 9], [4, 14], [4, 13]]
@@ -65,17 +65,17 @@ def test_if_one_prompt_is_refused_the_mask_and_the_queue_stay(
     session: Session, talk: Dialect, monkeypatch: pytest.MonkeyPatch, run: bool
 ) -> None:
     talk.box(BOX, True, run=True)
-    before, click = session.mask, session.click
+    before, answer = session.mask, session.prompt
     talk.point(HERE, True, run=False)
     talk.point(THERE, True, run=False)
 
-    def full(at: Sequence[float], positive: bool) -> BoolArray:
-        if tuple(at) == (ELSEWHERE if run else THERE):
+    def full(prompt: Box | Click) -> BoolArray:
+        if isinstance(prompt, Click) and prompt.at == (ELSEWHERE if run else THERE):
             raise InputError("the disk is full.")
-        return click(at, positive)
+        return answer(prompt)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "click", full)
+        patch.setattr(session, "prompt", full)
         with pytest.raises(InputError, match="full"):
             talk.point(ELSEWHERE, True, run=True) if run else talk.predict()
     assert session.cursor == 1

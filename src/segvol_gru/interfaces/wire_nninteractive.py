@@ -12,7 +12,7 @@ to them, so its undo leads back to the object that was left.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces.wire import BoolArray, SessionLike
-from segvol_gru.prompts import check_index
+from segvol_gru.prompts import Box, Click, check_index
+from segvol_gru.session.asked import asked_box
 from segvol_gru.simulate import bounds_of
 
 UNKNOWN_LICENCE = "!!MISSING!!"
@@ -88,12 +89,18 @@ class Dialect:
         session: what is talked about.
         shown: the caller's mask, (D, H, W) bool; None if it is not known what the caller shows,
             so that the first change is the whole volume.
+        waiting: what an earlier conversation about the session left unanswered.
     """
 
-    def __init__(self, session: SessionLike, shown: BoolArray | None) -> None:
+    def __init__(
+        self,
+        session: SessionLike,
+        shown: BoolArray | None,
+        waiting: Sequence[Box | Click] = (),
+    ) -> None:
         self._session = session
         self._shown = shown
-        self._waiting: list[Callable[[], BoolArray]] = []
+        self._waiting = list(waiting)
         self._switches: list[Switch] = []
         self._known = {
             _digest(mask): name for name in session.objects if (mask := session.mask_of(name)).any()
@@ -106,7 +113,7 @@ class Dialect:
             InputError: it lies outside the image.
         """
         index = check_index(at, self._session.volume.shape, "coordinates")
-        return self._say(lambda: self._session.click(index, include), run)
+        return self._say(Click(index, include), run)
 
     def box(self, bbox: Sequence[Sequence[float]], include: bool, run: bool) -> Change | None:
         """A half-open box, flat or not; None if it waits for `predict`.
@@ -120,7 +127,7 @@ class Dialect:
         lo, hi = _inclusive(bbox, shape)
         thin = [round(b) - round(a) == 1 < n for (a, b), n in zip(bbox, shape, strict=True)]
         lift = sum(thin) == 1  # as drawn: what the image cuts to one slice is no box on a slice
-        return self._say(lambda: self._session.box(lo, hi, lift=lift), run)
+        return self._say(asked_box(self._session.volume, lo, hi, "voxel", lift), run)
 
     def predict(self) -> Change | None:
         """Say what waits; None if nothing does. If any of it is refused, all of it waits on."""
@@ -184,6 +191,11 @@ class Dialect:
         return self._changed(session.undo())
 
     @property
+    def waiting(self) -> tuple[Box | Click, ...]:
+        """What waits for `predict`."""
+        return tuple(self._waiting)
+
+    @property
     def mask(self) -> BoolArray:
         """The whole mask of the object, (D, H, W) bool."""
         return self._session.mask
@@ -202,18 +214,18 @@ class Dialect:
         """The caller has a new, empty buffer."""
         self._shown = np.zeros(self._session.volume.shape, np.bool_)
 
-    def _say(self, say: Callable[[], BoolArray], run: bool) -> Change | None:
+    def _say(self, prompt: Box | Click, run: bool) -> Change | None:
         if run:
-            return self._say_all([*self._waiting, say])
-        self._waiting.append(say)
+            return self._say_all([*self._waiting, prompt])
+        self._waiting.append(prompt)
         return None
 
-    def _say_all(self, prompts: Sequence[Callable[[], BoolArray]]) -> Change:
+    def _say_all(self, prompts: Sequence[Box | Click]) -> Change:
         """Say prompts one after the other, all or none."""
         before = self._session.cursor
         try:
-            for say in prompts:
-                mask = say()
+            for prompt in prompts:
+                mask = self._session.prompt(prompt)
         except BaseException:
             self._session.jump(before)
             raise

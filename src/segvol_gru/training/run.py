@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.experts import kind_of
+from segvol_gru.memory import keep_memory
 from segvol_gru.training.cases import (
     chosen_cases,
     facts,
@@ -24,7 +25,6 @@ from segvol_gru.training.cases import (
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.examples import Examples, TrainingCase
 from segvol_gru.training.loop import Outcome, Validate, fit
-from segvol_gru.training.memory import keep_memory
 from segvol_gru.training.networks import program
 from segvol_gru.training.ranks import make_fabric
 from segvol_gru.training.recipe import Recipe, keep_recipe

@@ -28,9 +28,8 @@ class Talker(Walker):
     """Somebody with a wire of nnInteractive's, whose words our own `Dialect` understands too."""
 
     def rest(self) -> None:
-        self.dialect.predict()
         super().rest()
-        self.dialect = Dialect(self.live, None)
+        self.dialect = Dialect(self.live, None, self.dialect.waiting)
 
 
 class ViewerUser(Talker):

@@ -12,6 +12,7 @@ from starlette.types import Message
 from tiny import tiny_model, tiny_volume
 
 from segvol_gru.interfaces.server import app as app_module
+from segvol_gru.interfaces.server import service as service_module
 from segvol_gru.interfaces.server.app import make_app
 from segvol_gru.interfaces.server.index import Index
 from segvol_gru.interfaces.server.service import Service
@@ -57,6 +58,17 @@ def test_a_round_of_housekeeping_that_fails_is_not_the_last(
 
     asyncio.run(play())
     assert "FileNotFoundError: journals" in caplog.text
+
+
+def test_memory_goes_back_to_the_system(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        loop, given = asyncio.get_running_loop(), asyncio.Event()
+        give = lambda: loop.call_soon_threadsafe(given.set)  # noqa: E731
+        monkeypatch.setattr(service_module, "give_memory_back", give)
+        async with alive(service):
+            await asyncio.wait_for(given.wait(), 20)
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize("failing", ["reap", "warm_up"])

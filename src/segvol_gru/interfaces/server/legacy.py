@@ -180,7 +180,7 @@ async def _speak(service: Service, name: str, say: Callable[[Dialect], object]) 
         say(dialect)
         return gzip.compress(np.packbits(dialect.mask).tobytes(), compresslevel=1)
 
-    return await service.speak(token, both, lambda session: Dialect(session, None))
+    return await service.speak(token, both)
 
 
 async def _prompted(service: Service, name: str, say: Callable[[Dialect], object]) -> Response:

@@ -27,7 +27,9 @@ from segvol_gru.interfaces.server.refusals import Unknown, Unopened, Unreachable
 from segvol_gru.interfaces.server.seats import UNKNOWN, Seats
 from segvol_gru.interfaces.server.shelf import Shelf
 from segvol_gru.interfaces.server.threads import Threads
+from segvol_gru.interfaces.server.waiting import keep, kept
 from segvol_gru.interfaces.wire_nninteractive import Dialect
+from segvol_gru.memory import give_memory_back
 from segvol_gru.pipeline import Model
 from segvol_gru.session.engine import WindowChoice
 from segvol_gru.session.session import Session
@@ -167,23 +169,29 @@ class Service:
 
         return await self._seats.hold(token, run)
 
-    async def speak(
-        self, token: str, say: Callable[[Dialect], T], begin: Callable[[Session], Dialect]
-    ) -> T:
+    async def speak(self, token: str, say: Callable[[Dialect], T]) -> T:
         """Say something in nnInteractive's words.
+
+        A conversation that a restart or a rest cut off goes on with what waited in it; what its
+        viewer shows is not known any more.
 
         Args:
             token: the session.
             say: what.
-            begin: makes the conversation if the session has none yet.
         """
 
         async def talk(place: Place) -> T:
             session = await self._opened(place)
+            assert place.journal is not None
+            waiting = self._shelf.waiting(place.journal)
 
             def both() -> T:
-                place.dialect = place.dialect or begin(session)
-                return say(place.dialect)
+                if place.dialect is None:
+                    place.dialect = Dialect(session, None, kept(waiting, session))
+                try:
+                    return say(place.dialect)
+                finally:
+                    keep(waiting, session, place.dialect.waiting)
 
             with self.metrics.prompt():
                 return await self._threads.network(both)
@@ -249,9 +257,13 @@ class Service:
         return self._seats.bytes
 
     async def reap(self) -> None:
-        """Give up places whose clocks have run out, delete sessions that nobody came back to."""
+        """Give up places whose clocks have run out, delete sessions that nobody came back to.
+
+        Memory that requests side by side once needed goes back to the system.
+        """
         with suppress(Unreachable):  # the next time will do
             await self._reap()
+        await self._threads.beside(give_memory_back)
 
     async def _reap(self) -> None:
         await self._seats.give_up_lapsed()

@@ -1,7 +1,8 @@
 """The sessions of a server on disk: a folder of journals. Every call may wait for a disk.
 
-    NAME/        a journal
-    NAME.loose   an empty file: no session has this journal yet, or none has it any more
+    NAME/          a journal
+    NAME.waiting   what its viewer said without asking for a mask, if anything
+    NAME.loose     an empty file: no session has this journal yet, or none has it any more
 
 A journal without that file is never deleted as a leftover, whatever the index says: it may be
 another index, or a backup of one.
@@ -96,6 +97,7 @@ class Shelf:
         if journal is not None:
             self.loosen(journal)
             shutil.rmtree(self.folder / journal, ignore_errors=True)
+            self.waiting(journal).unlink(missing_ok=True)
             if not (self.folder / journal).exists():
                 self.keep(journal)
 
@@ -110,6 +112,10 @@ class Shelf:
                 self.keep(mark.stem)
             elif _age_s(mark) > ORPHAN_S:
                 self.discard(mark.stem)
+
+    def waiting(self, journal: str) -> Path:
+        """Where what waits in a conversation is stored."""
+        return self.folder / f"{journal}.waiting"
 
     def _mark(self, journal: str) -> Path:
         return self.folder / f"{journal}{LOOSE}"

@@ -38,7 +38,6 @@ from segvol_gru.interfaces.wire_nninteractive import (
     Change,
     Dialect,
 )
-from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
 
 META = "X-Meta"
@@ -192,7 +191,7 @@ async def set_target_buffer(ask: BufferAsk, token: Leased, service: Served) -> d
         dialect.require_shape(ask.shape)
         dialect.clear_buffer()
 
-    await service.speak(token, clear, _rejoin)
+    await service.speak(token, clear)
     return {}
 
 
@@ -205,7 +204,7 @@ async def set_do_autozoom(ask: ZoomAsk, token: Leased) -> dict[str, str]:
 @router.post("/reset_interactions")
 async def reset_interactions(token: Leased, service: Served) -> dict[str, str]:
     """Begin another object."""
-    await service.speak(token, lambda dialect: dialect.reset(), _rejoin)
+    await service.speak(token, lambda dialect: dialect.reset())
     return {}
 
 
@@ -266,15 +265,10 @@ async def _predicted(
             return None, change is not None, b""
         return change.bbox, True, nnia.dump(change.crop)
 
-    bbox, ran, body = await service.speak(token, both, _rejoin)
+    bbox, ran, body = await service.speak(token, both)
     shape = [b - a for a, b in bbox] if bbox else [0, 0, 0]
     meta = {"ran_prediction": ran, "bbox": bbox, "dtype": "uint8", "shape": shape}
     return binary(body, {META: json.dumps(meta, separators=(",", ":"))})
-
-
-def _rejoin(session: Session) -> Dialect:
-    """Begin a conversation, or go on with one that a restart cut off: its buffer is unknown."""
-    return Dialect(session, None)
 
 
 def _meta(request: Request, kind: type[Words]) -> Any:
