@@ -23,8 +23,8 @@ from segvol_gru.interfaces.cli import app
 from segvol_gru.interfaces.validation import score
 from segvol_gru.pretrained import load_model, read_card
 from segvol_gru.training.cases import GREY, chosen_cases
-from segvol_gru.training.export import export, save_rounds
-from segvol_gru.training.finetune import copy_model, finetune_recipe
+from segvol_gru.training.export import copy_model, export, save_rounds
+from segvol_gru.training.finetune import finetune_recipe
 from segvol_gru.training.recipe import keep_recipe
 from segvol_gru.training.run import train
 

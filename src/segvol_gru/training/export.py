@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from segvol_gru.base.weights import save_segvol
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperCorrector
+from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.experts import owned, shared_digest
 from segvol_gru.pretrained import (
@@ -52,7 +53,8 @@ def export(
 
     Args:
         run: the folder that training wrote.
-        out: the model folder; files of the same name are replaced.
+        out: the model folder; files of the same name are replaced, those of another model with an
+            expert's go.
         base: write the base too; False leaves the one that is there.
         model: of an expert, the model folder (or "default") that it belongs to; None means `out`.
         figures: `summary.json` of an evaluation, quoted in the card.
@@ -115,10 +117,7 @@ def _add_expert(run: Path, out: Path, trained: Rounds, model: str | Path, card: 
             raise InputError(
                 f"{run} learnt on another {part} than that of {model}; give its model."
             )
-    out.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.safetensors"):
-        if out.resolve() != folder.resolve():
-            shutil.copyfile(path, out / path.name)
+    copy_model(folder, out)
     stored = StoredExperts((), {}, {})
     if (folder / EXPERTS).is_file():
         stored = read_experts(folder / EXPERTS)
@@ -178,6 +177,30 @@ def save_rounds(
         told = card(f"{name} corrector")
         save_network(written[-1], model.corrector, model.corrector.config.to_dict(), told)
     return written
+
+
+def copy_model(start: str | Path, out: Path) -> list[Path]:
+    """Make a model folder the same as another.
+
+    Args:
+        start: model folder, or "default".
+        out: the folder, made if absent; weight files that `start` lacks go.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    files = {path.name: path for path in sorted(model_folder(start).glob("*.safetensors"))}
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.glob("*.safetensors"):
+        if path.name not in files:
+            path.unlink()
+    for name, path in files.items():
+        with whole_file(out / name) as fresh:
+            shutil.copyfile(path, fresh)
+    return [out / name for name in files]
 
 
 def read_figures(path: Path) -> Mapping[str, Any]:

@@ -6,7 +6,6 @@ answered as before, to the last bit.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection
 from dataclasses import replace
 from itertools import chain, count
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from segvol_gru.base.compact import CompactBase
 from segvol_gru.correct.field import FieldCorrector
-from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model, model_folder
 from segvol_gru.training.cases import chosen_cases, commonest_kind, open_cases
@@ -80,27 +78,3 @@ def _unlike(others: Collection[str], name: str) -> str:
     """A name that is none of the others: the one given, or with a number behind it."""
     names = chain([name], (f"{name}-{number}" for number in count(2)))
     return next(free for free in names if free not in others)
-
-
-def copy_model(start: str | Path, out: Path) -> list[Path]:
-    """Make a model folder the same as another.
-
-    Args:
-        start: model folder, or "default".
-        out: the folder, made if absent; weight files that `start` lacks go.
-
-    Returns:
-        The files written.
-
-    Raises:
-        InputError: there is no such model.
-    """
-    files = {path.name: path for path in sorted(model_folder(start).glob("*.safetensors"))}
-    out.mkdir(parents=True, exist_ok=True)
-    for path in out.glob("*.safetensors"):
-        if path.name not in files:
-            path.unlink()
-    for name, path in files.items():
-        with whole_file(out / name) as fresh:
-            shutil.copyfile(path, fresh)
-    return [out / name for name in files]

@@ -84,8 +84,7 @@ def _write(
 ) -> None:
     """Write OUT/model, and say how it and the model begun with do on the user's cases."""
     from segvol_gru.interfaces.validation import experts_used
-    from segvol_gru.training.export import export
-    from segvol_gru.training.finetune import copy_model
+    from segvol_gru.training.export import copy_model, export
     from segvol_gru.training.state import BEST, read_checkpoint
 
     model, best = out / "model", int(read_checkpoint(out / BEST)["step"])
