@@ -121,3 +121,13 @@ def test_what_cannot_be_done_is_said(adapter: nnInteractiveInferenceSession) -> 
     adapter.set_target_buffer(np.zeros((12, 18, 16), np.uint8))
     with pytest.raises(InputError, match="outside the volume"):
         adapter.add_point_interaction((99, 1, 1), include_interaction=True)
+
+
+def test_queued_prompts_wait_for_the_buffer_too(adapter: nnInteractiveInferenceSession) -> None:
+    adapter.set_target_buffer(np.zeros((12, 18, 16), np.uint8))
+    adapter.add_bbox_interaction(BOX, include_interaction=True, run_prediction=False)
+    buffer = np.zeros((12, 18, 16), np.uint8)
+    adapter.set_target_buffer(buffer)
+    assert adapter._predict() is not None
+    with Session(tiny_volume(), tiny_model(), device="cpu") as local:
+        np.testing.assert_array_equal(buffer, local.box((3, 4, 4), (8, 13, 12)))

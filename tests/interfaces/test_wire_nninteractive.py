@@ -14,6 +14,7 @@ from segvol_gru.volume import Volume
 
 SLICE = Box.lifted((6, 4, 4), (6, 13, 12), SHAPE, (2.0, 1.0, 1.0))
 FIRST = Box.lifted((0, 4, 4), (0, 13, 12), SHAPE, (2.0, 1.0, 1.0))
+HERE, SENT = (6, 9, 8), [[3, 9], [4, 14], [4, 13]]
 
 
 @pytest.mark.parametrize("run", [True, False])
@@ -47,3 +48,32 @@ def test_in_an_image_of_one_slice_a_line_is_flat_and_a_rectangle_is_not(model: M
         rectangle, line = session.history
     assert rectangle == Box((0, 4, 4), (0, 13, 12))
     assert line == Box.lifted((0, 9, 4), (0, 9, 12), flat.shape, flat.spacing_mm)
+
+
+def test_an_object_of_which_others_said_something_stays(session: Session) -> None:
+    dialect = Dialect(session, None)
+    dialect.box(SENT, True, run=True)
+    first = session.mask
+    dialect.reset()
+    dialect.point(HERE, True, run=True)
+    session.rename_object(session.current, "renamed")
+    dialect.initial(first)
+    dialect.reset()
+    session.click(HERE)  # not in this conversation
+    dialect.initial(first)
+    dialect.reset()
+    blank = session.current
+    dialect.initial(first)
+    assert blank not in session.objects
+    assert session.objects == ("object 1", "renamed", "object 3")
+
+
+def test_of_two_objects_with_one_mask_each_is_taken_up_again(session: Session) -> None:
+    dialect = Dialect(session, None)
+    dialect.box(SENT, True, run=True)
+    first = session.mask
+    dialect.reset()
+    dialect.box(SENT, True, run=True)
+    dialect.point(HERE, False, run=True)
+    dialect.initial(first)
+    assert (session.current, session.cursor) == ("object 1", 1)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tiny import tiny_volume
 
+from segvol_gru.data.preprocess import Window
 from segvol_gru.errors import InputError
 from segvol_gru.pipeline import Model
 from segvol_gru.pretrained import save_network
@@ -364,3 +365,14 @@ def test_bytes_that_come_in_pieces_are_put_together(disk: Disk) -> None:
     assert Place(disk, 2, 6).read() == b"234567"
     with pytest.raises(InputError, match="cut off"):
         Place(disk, 5, 6).read()
+
+
+@pytest.mark.parametrize("kind", [Window, lambda *ends: ends, lambda *ends: list(ends)])
+def test_a_window_in_any_numbers_is_saved(model: Model, tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "case.session"
+    window = kind(np.float32(10), np.float32(60)) if kind is Window else kind(10.0, 60.0)
+    with Session(tiny_volume(), model, window=window) as session:
+        mask = session.box(LO, HI)
+        session.save(path)
+    with Session.load(path, model) as loaded:
+        np.testing.assert_array_equal(loaded.mask, mask)

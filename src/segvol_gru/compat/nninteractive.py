@@ -126,7 +126,7 @@ class nnInteractiveInferenceSession:
         Raises:
             InputError: it is not of the image's shape.
         """
-        dialect = Dialect(self.inner, None)
+        dialect = self._dialect or Dialect(self.inner, None)
         dialect.require_shape(tuple(target_buffer.shape))
         dialect.clear_buffer()
         self._dialect, self.target_buffer = dialect, target_buffer

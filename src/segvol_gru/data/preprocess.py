@@ -46,6 +46,8 @@ class Window:
                 f"window runs from {self.lo} to {self.hi}, wanted two intensities within "
                 f"+-{LARGEST:g}, the smaller first."
             )
+        object.__setattr__(self, "lo", float(self.lo))  # of any type of number
+        object.__setattr__(self, "hi", float(self.hi))
 
     def apply(self, array: ArrayLike) -> NDArray[np.float32]:
         """Map intensities of any shape and real type to float32 0..255, in a new array."""

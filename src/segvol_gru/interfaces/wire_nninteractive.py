@@ -103,7 +103,7 @@ class Dialect:
         self._waiting = list(waiting)
         self._switches: list[Switch] = []
         self._known = {
-            _digest(mask): name for name in session.objects if (mask := session.mask_of(name)).any()
+            name: _digest(mask) for name in session.objects if (mask := session.mask_of(name)).any()
         }
 
     def point(self, at: Sequence[float], include: bool, run: bool) -> Change | None:
@@ -145,11 +145,12 @@ class Dialect:
         self.require_shape(mask.shape)
         if not mask.any():
             return self.reset()
-        session, name = self._session, self._known.get(_digest(mask))
+        session, name = self._session, self._name_of(mask)
         left = session.current
-        if name is not None and self._has(name, mask):
+        if name is not None:
+            blank = not session.history
             session.select(name)
-            if left != name and left not in self._known.values():
+            if left != name and blank:
                 self._remove(left)
             before = session.cursor
         else:
@@ -232,17 +233,21 @@ class Dialect:
         self._waiting = []
         return self._changed(mask)
 
-    def _has(self, name: str, mask: BoolArray) -> bool:
-        """Whether an object has this mask still: it may have been undone or removed."""
-        session = self._session
-        return name in session.objects and np.array_equal(session.mask_of(name), mask)
+    def _name_of(self, mask: BoolArray) -> str | None:
+        """The object whose mask this is still, the one shown last if there are several."""
+        session, digest = self._session, _digest(mask)
+        for name, known in reversed(self._known.items()):
+            alike = known == digest and name in session.objects  # it may have been removed
+            if alike and np.array_equal(session.mask_of(name), mask):  # or undone
+                return name
+        return None
 
     def _changed(self, mask: BoolArray) -> Change:
         """Remember what the caller will show."""
         if mask.any():
             current = self._session.current
-            self._known = {k: name for k, name in self._known.items() if name != current}
-            self._known[_digest(mask)] = current
+            self._known.pop(current, None)  # the newest last
+            self._known[current] = _digest(mask)
         change, self._shown = _difference(self._shown, mask), mask
         return change
 

@@ -215,11 +215,13 @@ def header_of(engine: Engine, model: str | PathLike[str] | Model, corrector: str
     if name is not None and model != "default":
         name = str(Path(str(model)).absolute())
     window = engine.window
+    if isinstance(window, Window):
+        window = window.lo, window.hi
     return Header(
         grid=engine.volume.grid.to_json(),
         dtype=engine.volume.array.dtype.str,
         modality=engine.volume.modality,
-        window=(window.lo, window.hi) if isinstance(window, Window) else window,
+        window=window if isinstance(window, str) else (window[0], window[1]),
         model=name,
         corrector=corrector,
         digest=engine.model.digest,

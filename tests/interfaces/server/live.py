@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
-from tiny import tiny_model
+from tiny import tiny_model, tiny_volume
 
 from segvol_gru.interfaces.server.app import make_app
 from segvol_gru.interfaces.server.guard import Gate
@@ -57,6 +57,24 @@ def serving(
         server.should_exit = True
         thread.join(WAIT_S)
         assert not thread.is_alive()
+
+
+@asynccontextmanager
+async def running(store: Path, clock: Clock | None = None, **limits: Any) -> AsyncIterator[Service]:
+    """A service on a store, without HTTP."""
+    store.mkdir(exist_ok=True)
+    index = Index(f"sqlite:///{store / 'index.db'}")
+    model, clock = tiny_model(), clock or time.monotonic
+    service = Service(model, store / "journals", index, Limits(**limits), clock=clock)
+    yield service
+    await service.close()
+
+
+async def begun(service: Service, seed: int = 0) -> str:
+    """A session with an image."""
+    token = await service.claim("api")
+    await service.load(token, tiny_volume(seed))
+    return token
 
 
 def until(ready: Callable[[], Any]) -> None:

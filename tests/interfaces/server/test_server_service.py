@@ -6,15 +6,11 @@ import asyncio
 import os
 import shutil
 import threading
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from live import Clock
+from live import Clock, begun, running
 from tiny import tiny_model, tiny_volume
 
 from segvol_gru.errors import InputError
@@ -27,23 +23,6 @@ from segvol_gru.session.session import Session
 
 MODEL = tiny_model()
 BOX = ((3, 4, 4), (8, 13, 12))
-
-
-@asynccontextmanager
-async def running(store: Path, clock: Clock | None = None, **limits: Any) -> AsyncIterator[Service]:
-    store.mkdir(exist_ok=True)
-    index = Index(f"sqlite:///{store / 'index.db'}")
-    service = Service(
-        MODEL, store / "journals", index, Limits(**limits), clock=clock or time.monotonic
-    )
-    yield service
-    await service.close()
-
-
-async def begun(service: Service, seed: int = 0) -> str:
-    token = await service.claim("api")
-    await service.load(token, tiny_volume(seed))
-    return token
 
 
 def test_prompts_of_all_sessions_take_turns_in_one_thread(tmp_path: Path) -> None:
@@ -176,20 +155,6 @@ def test_a_service_with_another_index_deletes_no_journal(tmp_path: Path) -> None
     asyncio.run(play())
 
 
-def test_an_image_for_a_session_that_ended_elsewhere_leaves_no_journal(tmp_path: Path) -> None:
-    async def play() -> None:
-        index = f"sqlite:///{tmp_path / 'index.db'}"
-        one, other = (Service(MODEL, tmp_path / "journals", Index(index)) for _ in range(2))
-        token = await begun(one)
-        await other.release(token)
-        with pytest.raises(Unknown):
-            await one.load(token, tiny_volume(1))
-        await asyncio.gather(one.close(), other.close())
-        assert list((tmp_path / "journals").iterdir()) == []
-
-    asyncio.run(play())
-
-
 @pytest.mark.parametrize("step", ["move", "remove"])
 def test_where_the_index_fails_a_journal_stays_that_of_its_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -291,51 +256,6 @@ def test_places_are_counted_and_a_session_without_an_image_says_so(tmp_path: Pat
             await service.release(token)
             await service.release(token)
             assert await service.claim("api")
-
-    asyncio.run(play())
-
-
-def test_what_another_server_did_to_a_session_is_noticed(tmp_path: Path) -> None:
-    async def play() -> None:
-        async with running(tmp_path, max_sessions=1) as one, running(tmp_path) as other:
-            token = await one.claim("api")
-            await other.load(token, tiny_volume(1))
-            with pytest.raises(Unopened, match="in use"):
-                await one.ask(token, lambda session: session.cursor)
-            assert one.open_sessions == 0  # it holds no place that it cannot use
-            other_array = tiny_volume(1).array
-        async with running(tmp_path) as one:
-            array = await one.ask(token, lambda session: session.volume.array)
-            np.testing.assert_array_equal(array, other_array)
-
-    asyncio.run(play())
-
-
-def test_a_session_that_another_server_ended_is_unknown(tmp_path: Path) -> None:
-    async def play() -> None:
-        async with running(tmp_path) as one, running(tmp_path) as other:
-            token = await one.claim("api")
-            await other.release(token)
-            with pytest.raises(Unknown):
-                await one.ask(token, lambda session: session.cursor)
-            assert one.open_sessions == 0
-
-    asyncio.run(play())
-
-
-def test_a_session_in_use_is_not_stale_for_another_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def play() -> None:
-        clock = Clock()
-        monkeypatch.setattr(time, "time", clock)
-        async with running(tmp_path, clock, keep_s=30) as one, running(tmp_path) as other:
-            await begun(one)
-            clock.now = 25.0
-            await one.reap()
-            clock.now = 50.0
-            assert other._index.stale(30) == []
-            assert len(other._index.stale(20)) == 1
 
     asyncio.run(play())
 

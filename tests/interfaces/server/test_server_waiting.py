@@ -97,6 +97,31 @@ def test_what_was_answered_before_a_crash_is_not_answered_again(tmp_path: Path) 
         assert talk.say("predict") is None
 
 
+def test_what_a_killed_server_had_not_come_to_waits_on(tmp_path: Path) -> None:
+    with serving(tmp_path) as address:
+        talk = Talk(address)
+        talk.box_and_clicks()
+        (path,) = stored(tmp_path)
+        before = path.read_bytes()
+        assert post(f"{address}/undo", headers=talk.lease).status_code == 200
+        np.testing.assert_array_equal(talk.say("predict"), answer(clicks=1))
+    path.write_bytes(before)  # as if killed in the last of the three
+    with serving(tmp_path) as talk.address:
+        np.testing.assert_array_equal(talk.say("predict"), answer(clicks=2))
+
+
+@pytest.mark.parametrize("left", [b"", b"{}", b"[1", b"\xff"])
+def test_a_session_goes_on_without_what_cannot_be_read(tmp_path: Path, left: bytes) -> None:
+    with serving(tmp_path) as address:
+        talk = Talk(address)
+        talk.box_and_clicks()
+        (path,) = stored(tmp_path)
+    path.write_bytes(left)
+    with serving(tmp_path) as talk.address:
+        assert talk.say("predict") is None
+        assert stored(tmp_path) == []
+
+
 @pytest.mark.parametrize("path", ["release", "set_image"])
 def test_nothing_of_it_stays_with_a_session_that_ended(tmp_path: Path, path: str) -> None:
     with serving(tmp_path) as address:

@@ -127,6 +127,8 @@ class Service:
             raise self._seats.full("the disk space for sessions is used up")
 
         async def change(place: Place) -> None:
+            if place.session is None:
+                await self._seats.look_again(place)
             before = place.bytes
             await self._seats.make_room(n_bytes - before)
             place.bytes = n_bytes
@@ -237,6 +239,9 @@ class Service:
 
     async def has_image(self, token: str) -> bool | None:
         """Whether a session has an image; None if there is no such session."""
+        place = self._seats.find(key_of(token))
+        if place is not None and place.session is not None:
+            return True
         row = await self._threads.beside(self._index.find, key_of(token))
         return None if row is None else row.journal is not None
 

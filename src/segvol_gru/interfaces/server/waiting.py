@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
@@ -19,7 +20,7 @@ class Waiting(BaseModel):
 
     Attributes:
         current: object that they are about.
-        cursor: of that object. Once it stands elsewhere they were answered, or are out of date.
+        cursor: of that object when the first was said.
         prompts: in the order in which they were said.
     """
 
@@ -41,15 +42,23 @@ def keep(path: Path, session: SessionLike, prompts: Sequence[Box | Click]) -> No
         return
     entries = [said(prompt) for prompt in prompts]
     told = Waiting(current=session.current, cursor=session.cursor, prompts=entries)
-    with suppress(InputError), whole_file(path) as fresh:  # full disk: it waits in memory alone
-        fresh.write_text(told.model_dump_json(), encoding="utf-8")
+    with suppress(InputError), whole_file(path) as fresh, fresh.open("wb") as file:
+        # not on a full disk: there it waits in memory alone
+        file.write(told.model_dump_json().encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def kept(path: Path, session: SessionLike) -> list[Box | Click]:
-    """What waited when a session was closed; nothing if that was answered before a crash."""
-    if not path.is_file():
+    """What waited when a session was closed, but for what was answered before a crash.
+
+    Nothing if the session stands where it does not follow from that.
+    """
+    try:
+        told = Waiting.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
         return []
-    told = Waiting.model_validate_json(path.read_bytes())
-    if (told.current, told.cursor) != (session.current, session.cursor):
-        return []
-    return [prompt for entry in told.prompts if isinstance(prompt := heard(entry), Box | Click)]
+    waiting = [prompt for entry in told.prompts if isinstance(prompt := heard(entry), Box | Click)]
+    done = list(session.history[told.cursor : session.cursor])
+    follows = session.current == told.current and session.cursor >= told.cursor
+    return waiting[len(done) :] if follows and waiting[: len(done)] == done else []
