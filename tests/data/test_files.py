@@ -1,6 +1,6 @@
 import pytest
 
-from segvol_gru.data.files import whole_file
+from segvol_gru.data.files import make_folder, whole_file
 from segvol_gru.errors import InputError
 
 
@@ -37,3 +37,13 @@ def test_a_place_that_takes_no_file_is_told_at_once(tmp_path, name, told):
     with pytest.raises(InputError, match=told), whole_file(tmp_path / name):
         pytest.fail("nothing could be written")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["file", "file/folder"])
+def test_a_folder_where_a_file_lies_is_refused(tmp_path, name):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        make_folder(tmp_path / name)
+    made = make_folder(tmp_path / "a" / "b")
+    assert made.is_dir()
+    assert make_folder(made) == made

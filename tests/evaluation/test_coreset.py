@@ -75,11 +75,13 @@ def test_a_coreset_is_a_manifest(tmp_path: Path) -> None:
     )
 
 
-def test_competition_files_get_no_manifest_of_ours(tmp_path: Path) -> None:
-    """It would have their spacing read in another order."""
+@pytest.mark.parametrize("kind", [Case, Competition])
+def test_the_manifest_of_the_folder_stays(tmp_path: Path, kind: type[Case]) -> None:
+    """One of competition files would have their spacing read in another order, too."""
     file = tmp_path / "CT_set_1.npz"
-    found = [Competition(file, "CT", "CT_set", "CT_set_1", "train", "research", False, None)]
+    more = (None,) if kind is Competition else ()
+    found = [kind(file, "CT", "CT_set", "CT_set_1", "train", "research", False, *more)]
     write_manifest(tmp_path / "coreset.csv", tmp_path, found)
-    with pytest.raises(InputError, match=r"CT_set_1\.npz read as a file of `prepare`"):
+    with pytest.raises(InputError, match="the manifest of all cases"):
         write_manifest(tmp_path / "manifest.csv", tmp_path, found)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coreset.csv"]

@@ -126,6 +126,12 @@ def test_other_settings_need_another_folder(folder, tmp_path):
         evaluate(folder, FillBox, tmp_path / "out", Options(start="none"))
 
 
+def test_what_is_refused_leaves_no_settings_behind(folder, tmp_path):
+    with pytest.raises(InputError, match="no cases of split 'vall'"):
+        evaluate(folder, FillBox, tmp_path / "out", Options(start="tight", split="vall"))
+    evaluate(folder, FillBox, tmp_path / "out", Options(start="tight"))
+
+
 def test_ranks_share_the_cases(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in "01":

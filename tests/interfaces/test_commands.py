@@ -184,6 +184,24 @@ def test_evaluate_refuses_a_folder_without_cases(tiny_model: Path, tmp_path: Pat
     assert "manifest.csv" in said
 
 
+@pytest.mark.parametrize("more", [("--forget",), ("--shuffle",), ("--corrector", "paper")])
+def test_what_only_our_correctors_understand_is_refused(
+    cases: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    code, _, said = run("evaluate", cases, "--model", "box", "--out", tmp_path / "out", *more)
+    assert (code, "box takes no corrector" in said) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate", "report"])
+def test_a_file_in_place_of_the_output_folder_is_one_sentence(
+    tiny_model: Path, cases: Path, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    more = ("--model", tiny_model, "--out", tmp_path / "file")
+    code, _, said = run(command, cases, *more)
+    assert (code, "cannot make the folder" in said) == (2, True)
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"

@@ -43,3 +43,15 @@ def test_a_voxel_on_a_line_is_taken_at_its_word(model: Model) -> None:
 def test_a_rectangle_in_a_volume_of_one_slice_may_be_lifted() -> None:
     lifted = Box.lifted((0, 4, 4), (0, 13, 12), (1, 18, 16), (2.0, 1.0, 1.0))
     assert lifted == Box((0, 4, 4), (0, 13, 12), (False, False, False))
+
+
+def test_a_point_in_millimetres_is_refused_in_millimetres(model: Model) -> None:
+    with Session(tiny_volume(), model) as session:
+        corners = session.volume.to_world([[0, 0, 0], [n - 1 for n in session.volume.shape]])
+        low, high = (tuple(c) for c in (corners.min(0).tolist(), corners.max(0).tolist()))
+        with pytest.raises(InputError) as said:
+            session.box(low, (high[0], high[1] + 50, high[2]), frame="ras")
+        far = (high[0], high[1] + 50, high[2])
+        assert f"hi is {far} in RAS mm" in str(said.value)
+        assert f"between {low} and {high}" in str(said.value)
+        assert session.box(high, low, frame="ras").shape == session.volume.shape

@@ -347,3 +347,12 @@ def test_scores_are_means_over_data_sets_of_the_box_and_the_last_click() -> None
     rows = {"a": {"dsc": [0.2, 0.9, 0.6, nan, nan, nan]}, "b": {"dsc": [1.0] * 6}}
     assert score({"datasets": rows}) == pytest.approx(0.7)
     assert score({"datasets": {}}) == 0
+
+
+def test_a_copied_model_takes_the_place_of_networks_only(tmp_path: Path, model: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("segvol.safetensors", "experts.safetensors"):
+        (out / name).write_bytes(b"of another")
+    copy_model(model, out)
+    assert files(out) == {**files(model), "segvol.safetensors": b"of another"}

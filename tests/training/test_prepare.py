@@ -301,3 +301,26 @@ def test_the_command_prepares_and_names_what_it_left(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "2 cases (1 train, 1 val), 1 not used" in done.stdout
     assert "not used: b: " in done.stderr
+
+
+def test_a_case_of_another_data_set_is_not_written_over(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    for kind in ("imagesTr", "labelsTr"):
+        (first / kind).mkdir(parents=True)
+    write_nifti(tmp_path / "raw", "ab")
+    for path in (tmp_path / "raw").glob("*/*.gz"):
+        (first / path.parent.name / f"b_{path.name}").write_bytes(path.read_bytes())
+    out = tmp_path / "out"
+    run(first, out, replace(MR, dataset="site"))  # site with the cases b_a and b_b
+    before = {path.name: path.read_bytes() for path in (out / "cases").iterdir()}
+    said = run(write_nifti(tmp_path / "more", "abc"), out, replace(MR, dataset="site_b"))
+    after = {path.name: path.read_bytes() for path in (out / "cases").iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert sorted(after.keys() - before.keys()) == ["MR_site_b_c.npz"]
+    assert sorted(said.faults) == ["a", "b"]
+    assert "is of another data set" in said.faults["a"]
+
+
+def test_a_licence_class_is_one_of_three() -> None:
+    with pytest.raises(InputError, match="'opne', wanted open, research, own"):
+        PrepareOptions("mine", licence_class="opne")

@@ -18,6 +18,24 @@ MAX_TRAILING = 2**22
 """Bytes behind the voxels that are read to a checksum; a small file may inflate to far more."""
 
 
+def make_folder(path: Path) -> Path:
+    """Make a folder and those around it, unless it is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: a file is in its place, or we may not write there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {path} ({error.strerror}); give another one."
+        ) from None
+    return path
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Write a file, or a header and its data file, so that it appears whole or not at all.

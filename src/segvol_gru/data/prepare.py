@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from segvol_gru.data.dataset import MANIFEST, read_manifest
-from segvol_gru.data.files import whole_file
+from segvol_gru.data.files import make_folder, whole_file
 from segvol_gru.data.io import read_mask, read_volume
 from segvol_gru.data.prepare_pairs import find_pairs
 from segvol_gru.data.prepare_report import NEITHER, CaseFacts, Report, write_report
@@ -32,6 +32,7 @@ from segvol_gru.simulate import tight_box
 
 COLUMNS = ("file", "modality", "dataset", "subject", "split", "licence_class", "labels")
 COLUMNS_MORE = ("shape", "spacing")
+LICENCE_CLASSES = ("open", "research", "own")
 PLAIN = re.compile(r"[\w.-]+")
 Watch = Callable[[int, int], None]  # cases done, cases in all
 
@@ -68,6 +69,10 @@ class PrepareOptions:
             raise InputError(f"dataset is {self.dataset!r}, wanted letters, digits, _, - and dots.")
         if not 0 <= self.val < 1:
             raise InputError(f"val is {self.val}, wanted a share from 0 up to, but not, 1.")
+        if self.licence_class not in LICENCE_CLASSES:
+            raise InputError(
+                f"licence_class is {self.licence_class!r}, wanted {', '.join(LICENCE_CLASSES)}."
+            )
         try:
             groups = re.compile(self.subject).groups
         except re.error as error:
@@ -103,12 +108,13 @@ def prepare(
         InputError: no pair could be used, or `out` holds this data set already.
     """
     older = _older_rows(out, options.dataset)
+    taken = {row["file"] for row in older}
     pairs, faults = find_pairs(images, masks)
-    (out / "cases").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "cases")
     done: list[CaseFacts] = []
     for number, (name, (image, mask)) in enumerate(pairs.items(), start=1):
         try:
-            done.append(_convert(name, image, mask, out, options))
+            done.append(_convert(name, image, mask, out, options, taken))
         except Exception as error:  # files fail in many ways, and the others go on
             faults[name] = " ".join(str(error).split())
         if watch is not None:
@@ -122,8 +128,10 @@ def prepare(
     return write_report(out / f"report-{options.dataset}.md", done, splits, faults)
 
 
-def _convert(name: str, image: Path, mask: Path, out: Path, options: PrepareOptions) -> CaseFacts:
-    """Read one pair, check it, write its case file."""
+def _convert(
+    name: str, image: Path, mask: Path, out: Path, options: PrepareOptions, taken: Collection[str]
+) -> CaseFacts:
+    """Read one pair, check it, write its case file, which is none of those that are taken."""
     volume = read_volume(image, channel=options.channel, modality=options.modality)
     if volume.modality is None:
         raise InputError(f"{image} does not say its modality; give it.")
@@ -138,6 +146,8 @@ def _convert(name: str, image: Path, mask: Path, out: Path, options: PrepareOpti
     if match is None:
         raise InputError(f"the name {name} does not fit the subject pattern {options.subject!r}.")
     file = f"cases/{volume.modality}_{options.dataset}_{name}.npz"
+    if file in taken:
+        raise InputError(f"{file} is of another data set in {out}; give this one another name.")
     with whole_file(out / file) as fresh, fresh.open("wb") as stream:
         spacing = np.array(volume.spacing_mm, np.float32)
         np.savez_compressed(stream, imgs=grey, gts=labels, spacing=spacing)

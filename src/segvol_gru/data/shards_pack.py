@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from segvol_gru.data.dataset import Case, LoadedCase, load_case
-from segvol_gru.data.files import whole_file
+from segvol_gru.data.files import make_folder, whole_file
 from segvol_gru.data.shards import FORMAT, has_shards
 from segvol_gru.data.sparse import SparseMask
 from segvol_gru.errors import InputError
@@ -67,7 +67,7 @@ def pack(
     Raises:
         InputError: there are shards already, or not one case fits.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if has_shards(out):
         raise InputError(f"{out} holds shards already; give a new folder as --out.")
     shards: dict[Path, int] = {}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segvol_gru.data.dataset import Case, LoadedCase
+from segvol_gru.data.files import make_folder
 from segvol_gru.evaluation.doubts import (
     NO_BINS,
     NO_HITS,
@@ -77,13 +78,14 @@ def calibrate(
     Raises:
         InputError: there are no such cases, or `out` holds results of other settings.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    planned = thinned(plan(data, options), options.most)
+    make_folder(out)
     settings = {name: getattr(options, name) for name in ("start", "jitter", "split", "seed")}
     keep_settings(out / "settings.json", data, {**settings, "model": model})
     finished = {(d.case, d.label) for d in read_doubts(out) if not d.error}
     work: list[Work] = []
     faulty: list[Doubts] = []
-    for case, tasks in thinned(plan(data, options), options.most):
+    for case, tasks in planned:
         if isinstance(tasks, Record):
             faulty.append(replace(_blank(case), error=tasks.error))
             continue

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from segvol_gru.data.dataset import Case
+from segvol_gru.data.files import make_folder
 from segvol_gru.errors import InputError
 from segvol_gru.evaluation.case_results import (
     CASES,
@@ -97,7 +98,7 @@ def compete(
         InputError: there are no such cases, or `out` holds results of other settings.
     """
     cases = chosen_cases(data, contest.split, contest.datasets, contest.most)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     settings = {name: getattr(contest, name) for name in ("rules", "split", "seed")}
     keep_settings(out / "settings.json", data, {**settings, "model": model})
     finished = {result.case for result in read_results(out) if not result.faults}

@@ -80,15 +80,10 @@ def write_manifest(path: Path, data: Path, cases: Sequence[Case]) -> None:
     """Write cases as the rows of a manifest, files relative to the data folder.
 
     Raises:
-        InputError: it would be the manifest of a folder whose files are of another form, and so
-            have them read as what they are not.
+        InputError: it would be the manifest of the folder, which names all its cases.
     """
-    foreign = next((case for case in cases if type(case) is not Case), None)
-    if foreign is not None and path.resolve() == (data / MANIFEST).resolve():
-        raise InputError(
-            f"{path} would have {foreign.file.name} read as a file of `prepare`, which it is not; "
-            "give another name."
-        )
+    if path.resolve() == (data / MANIFEST).resolve():
+        raise InputError(f"{path} is the manifest of all cases of the folder; give another name.")
     with whole_file(path) as fresh, fresh.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from segvol_gru.data.dataset import Case
+from segvol_gru.data.files import make_folder
 from segvol_gru.evaluation.inputs import load
 from segvol_gru.evaluation.records import (
     ROWS,
@@ -61,14 +62,15 @@ def evaluate(
         InputError: the manifest is unusable, or `out` holds results of other settings.
     """
     rank, world = rank_and_world()
-    out.mkdir(parents=True, exist_ok=True)
+    planned = thinned(plan(data, options), options.most)
+    make_folder(out)
     settings = {k: v for k, v in asdict(options).items() if k not in NOT_SETTINGS}
     settings["model"] = model
     keep_settings(out / "settings.json", data, settings)
     finished = {record.key for record in read_records(out) if not record.error}
     work: list[Work] = []
     faulty: list[Record] = []
-    for place, (case, tasks) in enumerate(thinned(plan(data, options), options.most)):
+    for place, (case, tasks) in enumerate(planned):
         if place % world != rank:
             continue
         if isinstance(tasks, Record):

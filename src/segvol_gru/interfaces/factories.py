@@ -69,5 +69,7 @@ def named(
             raise InputError("--segvol goes with a corrector of ours, not with other models.")
         return segvol(weights, model, corrector, device)
     if foreign is not None:
+        if forget or shuffle or corrector != "field":
+            raise InputError(f"{model} takes no corrector; leave --corrector, --forget, --shuffle.")
         return foreign, model
     return ours(model, corrector, device, forget=forget, shuffle=shuffle)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from segvol_gru.data.files import make_folder
 from segvol_gru.evaluation.inputs import load
 from segvol_gru.evaluation.protocol import run_case
 from segvol_gru.evaluation.records import ROWS, Record, append_records
@@ -53,7 +54,7 @@ class Validation:
 
 def measure(data: Path, model: str, out: Path, options: Options, device: str) -> dict[str, Any]:
     """Run the protocol in this process alone, whatever ranks there are, and summarise it."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     segmenter = SessionSegmenter(model, "field", device)
     rows = out / ROWS.format(rank=0)
     rows.unlink(missing_ok=True)

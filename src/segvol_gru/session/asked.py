@@ -150,7 +150,16 @@ def _vox(volume: Volume, point: Point, frame: Frame, name: str) -> list[float]:
         raise InputError(f"{name} is {point!r}, wanted three numbers.")
     if frame == "voxel":
         return values
-    return [float(v) for v in volume.to_voxel(values)]
+    index = volume.to_voxel(values)
+    last = np.array(volume.shape) - 1
+    if not ((np.rint(index) >= 0) & (np.rint(index) <= last)).all():
+        corners = volume.to_world(last * np.array(list(np.ndindex(2, 2, 2))))
+        low, high = (tuple(np.round(f(corners, 0), 1).tolist()) for f in (np.min, np.max))
+        raise InputError(
+            f"{name} is {tuple(values)} in RAS mm, outside the volume, which lies between {low} "
+            f"and {high}; give (x, y, z) in mm."
+        )
+    return [float(v) for v in index]
 
 
 def _index(values: Sequence[int]) -> Index:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from segvol_gru.base.weights import save_segvol
 from segvol_gru.correct.field import FieldCorrector
 from segvol_gru.correct.paper import PaperCorrector
-from segvol_gru.data.files import whole_file
+from segvol_gru.data.files import make_folder, whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.experts import owned, shared_digest
 from segvol_gru.pretrained import (
     EXPERTS,
+    PARTS,
     StoredExperts,
     as_kind,
     load_model,
@@ -144,7 +145,7 @@ def _save_segvol(
     model = segvol_networks(recipe, None)
     model.segvol.load_state_dict(weights["segvol"])
     model.corrector.load_state_dict(weights["corrector"])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written = [out / "segvol.safetensors", out / "paper.safetensors"]
     save_segvol(written[0], model.segvol, card("SegVol"))
     save_network(written[1], model.corrector, recipe.paper.to_dict(), card("paper corrector"))
@@ -165,7 +166,7 @@ def save_rounds(
     Returns:
         The files written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written = []
     if base:
         written.append(out / "base.safetensors")
@@ -184,7 +185,7 @@ def copy_model(start: str | Path, out: Path) -> list[Path]:
 
     Args:
         start: model folder, or "default".
-        out: the folder, made if absent; weight files that `start` lacks go.
+        out: the folder, made if absent; networks that `start` lacks go, other files stay.
 
     Returns:
         The files written.
@@ -192,15 +193,16 @@ def copy_model(start: str | Path, out: Path) -> list[Path]:
     Raises:
         InputError: there is no such model.
     """
-    files = {path.name: path for path in sorted(model_folder(start).glob("*.safetensors"))}
-    out.mkdir(parents=True, exist_ok=True)
-    for path in out.glob("*.safetensors"):
-        if path.name not in files:
-            path.unlink()
-    for name, path in files.items():
+    folder, written = model_folder(start), []
+    make_folder(out)
+    for name in (f"{part}.safetensors" for part in PARTS):
+        if not (folder / name).is_file():
+            (out / name).unlink(missing_ok=True)
+            continue
+        written.append(out / name)
         with whole_file(out / name) as fresh:
-            shutil.copyfile(path, fresh)
-    return [out / name for name in files]
+            shutil.copyfile(folder / name, fresh)
+    return written
 
 
 def read_figures(path: Path) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from segvol_gru.data.files import make_folder
 from segvol_gru.training.config import LoopConfig, learning_rate
 from segvol_gru.training.interrupt import Interrupt, leave_signals_to_parent
 from segvol_gru.training.program import Program, RoundsResult, Turn, recompute
@@ -93,7 +94,7 @@ def fit(
         validate: scores the averaged networks; the best ones are kept in `best.ckpt`.
         watchers: told of every step, besides `log.csv`.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     state, trained = _begin(model, config, out, fabric)
     run = _Run(config, out, fabric, state, validate, [CsvLog(out / LOG), *watchers])
     deadline = time.monotonic() + 60 * minutes if minutes is not None else None

@@ -27,7 +27,7 @@ from segvol_gru.base.segvol import SegVolConfig
 from segvol_gru.correct.field import FieldConfig
 from segvol_gru.correct.paper import PaperConfig
 from segvol_gru.data.dataset import Case
-from segvol_gru.data.files import whole_file
+from segvol_gru.data.files import make_folder, whole_file
 from segvol_gru.errors import InputError
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.segvol_rounds import StagesConfig
@@ -164,7 +164,7 @@ def keep_recipe(recipe: Recipe, out: Path) -> None:
         if kept_recipe(out) != recipe:
             raise InputError(f"{out} holds a run of another recipe; give a new folder as --out.")
         return
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with whole_file(path) as fresh:
         fresh.write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
 

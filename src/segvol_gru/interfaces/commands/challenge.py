@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from segvol_gru.data.files import make_folder
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces import console
 from segvol_gru.interfaces.options import CorrectorName, DeviceName, ModelName
@@ -27,7 +28,7 @@ def predict_challenge(
 
     if not inputs.is_dir():
         raise InputError(f"there is no folder {inputs}; give the folder of the input files.")
-    outputs.mkdir(parents=True, exist_ok=True)
+    make_folder(outputs)
     networks = load_model(model, corrector)
     failed = 0
     for done in answer_folder(inputs, outputs, networks, device):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segvol_gru.data.files import make_folder
 from segvol_gru.interfaces import console
 from segvol_gru.interfaces.options import CorrectorName, DeviceName, ModelName
 
@@ -54,7 +55,7 @@ def demo(
     if chosen == ["all"]:
         chosen = list(STRUCTURES)
     networks = load_model(model, corrector)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for name in chosen:
         case = demo_case(name)
         with Session(case.volume, networks, device=device) as session:

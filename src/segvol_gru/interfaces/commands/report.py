@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segvol_gru.data.files import make_folder
 from segvol_gru.errors import InputError
 from segvol_gru.interfaces import console
 from segvol_gru.interfaces.commands.evaluate import Data, SegVolFile
@@ -72,7 +73,7 @@ def report(
     )
     if variants:
         _require_ideal(start, factories)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     runs = []
     for name, make in factories.items():
         given = options if name in OURS else replace(options, most=most)

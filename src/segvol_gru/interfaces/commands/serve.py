@@ -106,6 +106,7 @@ def _service(
 
     from platformdirs import user_data_path
 
+    from segvol_gru.data.files import make_folder
     from segvol_gru.interfaces.server.index import Index
     from segvol_gru.interfaces.server.limits import Limits
     from segvol_gru.interfaces.server.service import Service
@@ -117,8 +118,7 @@ def _service(
     place = pick_device(device)
     model = load_model(name, corrector)
     model = replace(model, base=model.base.to(place), corrector=model.corrector.to(place))
-    folder = (store or user_data_path("segvol-gru") / "sessions").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder((store or user_data_path("segvol-gru") / "sessions").absolute())
     licence = read_licence(model_folder(name) / "base.safetensors") or "unknown"
     known = Index(index or f"sqlite:///{folder / 'index.db'}")
     return Service(model, folder / "journals", known, limits, licence)
