@@ -7,6 +7,7 @@ import pytest
 from tiny import tiny_volume
 
 from segvol_gru.errors import InputError
+from segvol_gru.experts import traits
 from segvol_gru.pipeline import Model
 from segvol_gru.session.session import Session
 from segvol_gru.volume import Volume
@@ -41,3 +42,19 @@ def test_a_window_beyond_all_intensities_is_refused(
         Session(volume, model, window=window) as session,
     ):
         session.click((6, 9, 8))
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e6])
+def test_masks_and_kinds_do_not_depend_on_the_unit_of_intensities(
+    model: Model, unit: float
+) -> None:
+    array = np.random.default_rng(3).normal(50, 10, (12, 18, 16)) + tiny_volume().array
+    found = []
+    for scale in (1.0, unit):
+        volume = Volume(array * scale, spacing=(2, 1, 1))
+        lo, hi = 20 * scale, 160 * scale
+        with Session(volume, model, window=(lo, hi)) as session:
+            session.box((3, 4, 4), (8, 13, 12))
+            found.append((session.probability, traits(volume.array, volume.spacing_mm, (lo, hi))))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)

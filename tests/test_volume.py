@@ -159,6 +159,7 @@ def test_real_types_are_kept_in_native_order(dtype):
         ((ARRAY, (1, 0, 1)), "three positive sizes"),
         ((ARRAY, (1, math.nan, 1)), "three positive sizes"),
         ((ARRAY, "abc"), "three positive sizes"),
+        ((ARRAY, (1, 1, 10**400)), "three positive sizes"),
     ],
 )
 def test_bad_arrays_and_spacings_are_refused(arguments, message):
@@ -174,6 +175,8 @@ def test_bad_arrays_and_spacings_are_refused(arguments, message):
         (np.diag((1.0, 0, 1, 1)), "cannot be inverted"),
         (np.ones((4, 4)), "cannot be inverted"),
         (np.diag((1.0, 1, 1, 2)), "last row"),
+        ("abc", "affine is 'abc'"),
+        ([[1, 2], [3]], "wanted a 4x4 matrix"),
     ],
 )
 def test_bad_affines_are_refused(affine, message):

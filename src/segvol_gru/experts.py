@@ -59,11 +59,12 @@ def traits(
     extents = sizes * np.array(array.shape)
     coarse = tuple(slice(None, None, max(1, n // SIDE)) for n in array.shape)
     grey = np.asarray(array[coarse], dtype=np.float64).clip(*clip)
-    deviation = max(float(grey.std()), 1e-3)
+    least = 1e-6 * (clip[1] - clip[0])  # in whatever unit the scan is
+    deviation = max(float(grey.std()), least) or 1.0
     levels = (np.quantile(grey, QUANTILES) - grey.mean()) / deviation
     middle = tuple(slice(max(0, (n - SIDE) // 2), (n + SIDE) // 2 + 1) for n in array.shape)
     near = np.asarray(array[middle], dtype=np.float64).clip(*clip)
-    rough = max(float(near.std()), 1e-3)
+    rough = max(float(near.std()), least) or 1.0
     steps = [
         float(np.abs(np.diff(near, axis=axis)).mean()) / rough if near.shape[axis] > 1 else 0.0
         for axis in np.argsort(sizes, kind="stable")

@@ -100,4 +100,4 @@ class Scan:
         """A part of the image, clipped, the window's ends at 0 and 1; in memory of its own."""
         crop = np.array(self.array[part], dtype=np.float32)
         shown = torch.from_numpy(crop).clamp_(*self.clip)
-        return shown.sub_(self.clip[0]).div_(max(self.clip[1] - self.clip[0], 1e-6))
+        return shown.sub_(self.clip[0]).div_(self.clip[1] - self.clip[0] or 1.0)

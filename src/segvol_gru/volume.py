@@ -145,10 +145,10 @@ def _checked_affine(
     if spacing is None:
         if affine is None:
             raise InputError("neither spacing nor affine came; give spacing=(sz, sy, sx) in mm.")
-        return np.asarray(affine, dtype=np.float64)
+        return _numbers(affine)
     try:
         sizes = tuple(float(s) for s in spacing)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sizes = ()
     if len(sizes) != 3 or not all(math.isfinite(s) and s > 0 for s in sizes):
         raise InputError(
@@ -156,7 +156,7 @@ def _checked_affine(
         )
     if affine is None:
         return affine_from_ijk(np.diag((*sizes[::-1], 1.0)))
-    placed = np.asarray(affine, dtype=np.float64)
+    placed = _numbers(affine)
     if placed.shape == (4, 4) and not np.allclose(
         np.linalg.norm(placed[:3, :3], axis=0), sizes, rtol=1e-3
     ):
@@ -164,3 +164,10 @@ def _checked_affine(
             f"spacing {sizes} and affine {placed.tolist()} disagree; give one of them."
         )
     return placed
+
+
+def _numbers(affine: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return np.asarray(affine, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"affine is {affine!r}, wanted a 4x4 matrix of numbers.") from None

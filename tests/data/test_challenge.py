@@ -64,6 +64,24 @@ def test_a_whole_case_by_hand(tmp_path):
     assert np.array_equal(read_mask(path, read.volume), IMGS > 30)
 
 
+def test_cases_of_a_training_folder_have_their_own_order(tmp_path):
+    said = case(tmp_path / "CT_a.npz", order="zyx")
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "manifest.csv").write_bytes(b"file")
+    placed = case(tmp_path / "cases" / "CT_a.npz")
+    for path in (said, placed):
+        assert read_volume(path).spacing_mm == (0.8, 0.9, 5.0)
+    (tmp_path / "manifest.csv").unlink()
+    assert read_volume(placed).spacing_mm == (5.0, 0.9, 0.8)
+
+
+def test_a_mask_holds_nothing_below_0(tmp_path):
+    path = case(tmp_path / "a.npz", gts=IMGS.astype(np.int16) - 1)
+    with pytest.raises(InputError, match="from -1 to 58"):
+        read_mask(path)
+    assert read_mask(case(path, gts=IMGS.astype(np.int64))).dtype == np.uint8
+
+
 def test_a_first_call_without_boxes(tmp_path):
     read = read_challenge(case(tmp_path / "MR_x.npz"))
     assert (read.boxes, read.clicks, read.labels, read.previous) == ((), (), None, None)
@@ -85,6 +103,7 @@ def test_order_as_text_and_absent(tmp_path):
     [
         ({"boxes": objects([{"z_min": 0}])}, "competition's form"),
         ({"boxes": objects([{**BOX, "z_max": 3}])}, "outside the volume"),
+        ({"boxes": objects([{**BOX, "z_min": 10**400}])}, "competition's form"),
         ({"boxes": np.array(3)}, "competition's form"),
         ({"boxes": np.array(None, dtype=object)}, "competition's form"),
         ({"clicks": objects([{"fg": [[0, 0, 9]], "bg": []}])}, "outside the volume"),

@@ -194,6 +194,28 @@ def test_a_missing_slice_is_refused_and_said_where(tmp_path, step):
         read_volume(write_series(tmp_path / "s", places))
 
 
+@pytest.mark.parametrize("which", [0, 5])
+@pytest.mark.parametrize("left", [0, 10, 300, -10])
+def test_a_damaged_slice_at_an_end_is_refused(tmp_path, which, left):
+    folder = write_series(tmp_path / "s", heights(*map(float, range(6))))
+    file = folder / f"{which:03d}.dcm"
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(InputError, match=rf"00{which}\.dcm looks like a slice but cannot be read"):
+        read_volume(folder)
+
+
+def test_other_files_beside_the_slices_are_no_damage(tmp_path):
+    folder = write_series(tmp_path / "s", heights(0.0, 1.0, 2.0))
+    slice_, report = (folder / "000.dcm").read_bytes(), b"1.2.840.10008.5.1.4.1.1.88.11\0"
+    named = element(2, 2, "UI", CT)
+    other = slice_[:132] + slice_[132:].replace(named, element(2, 2, "UI", report))[:300]
+    (folder / "report.dcm").write_bytes(other)
+    (folder / "notes.txt").write_bytes(b"")
+    (folder / "DICOMDIR").write_bytes(b"")
+    (folder / "folder").mkdir()
+    assert read_volume(folder).shape == (3, 3, 4)
+
+
 def test_slices_with_scales_of_their_own_keep_their_values(tmp_path):
     planes = np.full((3, 3, 4), 30000)
     for slopes, offsets in (

@@ -50,6 +50,7 @@ def test_probabilities_are_no_mask():
     [
         ({}, "no sparse mask"),
         ({"mask_shape": np.array([2, 2]), "run_values": np.ones(1, "u1")}, "no sparse mask"),
+        ({"mask_shape": np.array([np.nan, 1])}, "mask_shape in"),
         ({"run_lengths": np.array([3], "u1")}, "do not fill"),
         ({"run_lengths": np.array([4], "i8")}, "do not fill"),
         ({"run_lengths": np.array([2, 2], "u1")}, "do not fill"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from segvol_gru.data.dataset import load_case, read_manifest
+from segvol_gru.data.io import read_volume
 from segvol_gru.data.prepare import PrepareOptions, prepare, split_subjects
 from segvol_gru.data.prepare_pairs import find_pairs
 from segvol_gru.data.prepare_report import CaseFacts, Report, write_report
@@ -301,6 +302,21 @@ def test_the_command_prepares_and_names_what_it_left(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "2 cases (1 train, 1 val), 1 not used" in done.stdout
     assert "not used: b: " in done.stderr
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a.nii", "a.nii.gz", "b.nii"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="both the case a"):
+        find_pairs(tmp_path, tmp_path)
+
+
+def test_a_prepared_case_is_read_as_its_image(tmp_path: Path) -> None:
+    """As one file, too, where others of the same keys have their spacing the other way round."""
+    run(write_nifti(tmp_path / "raw", "ab"), tmp_path / "out")
+    (case, _) = read_manifest(tmp_path / "out")
+    moved = case.file.rename(tmp_path / case.file.name)
+    assert read_volume(moved).spacing_mm == pytest.approx((2.0, 0.75, 0.5))
 
 
 def test_a_case_of_another_data_set_is_not_written_over(tmp_path: Path) -> None:

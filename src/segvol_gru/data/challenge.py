@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segvol_gru.data.dataset import MANIFEST
 from segvol_gru.data.files import whole_file
 from segvol_gru.data.npz import read_npz
 from segvol_gru.errors import InputError
 from segvol_gru.prompts import Box, Click, Index, check_index
 from segvol_gru.volume import Volume
 
+ORDER = "zyx"
+"""In cases that `prepare` wrote, under the key `order`: of the spacing, as of all else."""
 PREFIXES = {"CT_": "CT", "MR_": "MR", "PET_": "PET", "US_": "US", "Microscopy_": "Microscopy"}
 
 
@@ -45,10 +48,12 @@ class ChallengeCase:
 def read_challenge(path: Path, *, modality: str | None = None) -> ChallengeCase:
     """Read a competition file; the modality is that of the file name's prefix if not given.
 
+    Cases that `prepare` wrote are read too: they have the same keys, but the spacing as `ORDER`.
+
     Raises:
         InputError: not such a file, damaged, absurdly large, or it tries to run code.
     """
-    keys = ("imgs", "spacing", "gts", "boxes", "clicks", "clicks_order", "prev_pred")
+    keys = ("imgs", "spacing", "order", "gts", "boxes", "clicks", "clicks_order", "prev_pred")
     found = read_npz(path, keys)
     missing = {"imgs", "spacing"} - found.keys()
     if missing:
@@ -59,13 +64,15 @@ def read_challenge(path: Path, *, modality: str | None = None) -> ChallengeCase:
     if modality is None:
         names = (kind for prefix, kind in PREFIXES.items() if path.name.startswith(prefix))
         modality = next(names, None)
-    spacing = np.ravel(found["spacing"])[::-1]  # stored (x, y, z)
+    spacing = np.ravel(found["spacing"])
+    if not ("order" in found or _in_training_folder(path)):
+        spacing = spacing[::-1]  # stored (x, y, z)
     volume = Volume(found["imgs"], spacing.tolist(), modality=modality)
     labels, previous = (_like(path, found, key, volume.shape) for key in ("gts", "prev_pred"))
     try:
         boxes = tuple(Box.from_challenge(box, volume.shape) for box in found.get("boxes", ()))
         clicks = _clicks(found.get("clicks", ()), found.get("clicks_order"), volume.shape)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
             f"boxes or clicks in {path} are not in the competition's form ({error}); "
             "write one dict per class."
@@ -90,6 +97,12 @@ def read_labels(path: Path) -> NDArray[np.integer[Any]]:
         if labels.dtype.kind in "biu":
             return np.asarray(labels, np.uint8 if labels.dtype == np.bool_ else labels.dtype)
     raise InputError(f"{path} has no (D, H, W) array of whole numbers `segs` or `gts`; write one.")
+
+
+def _in_training_folder(path: Path) -> bool:
+    """Whether a file is a case of a training folder; older ones do not say their order."""
+    folder = path.absolute().parent
+    return folder.name == "cases" and (folder.parent / MANIFEST).is_file()
 
 
 def _whole(labels: NDArray[np.floating[Any]]) -> bool:

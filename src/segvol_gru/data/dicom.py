@@ -23,6 +23,8 @@ from segvol_gru.volume import Volume
 DICOM = "GDCMImageIO"
 MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "US"}
 MODALITY, POSITION, ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
+CLASS = "0008|0016"
+HEAD_CLASS, HEAD_BYTES = b"\x02\x00\x02\x00UI", 1024  # of a file: its class, before all else
 MEANING, INVERTED = "0028|0004", "MONOCHROME1"
 PIXELS = ("0028|0030", "0018|1164", "0018|2010")  # (row, column) mm, at best in the patient
 STEPS = ("0018|0088", "0018|0050")  # from slice to slice; else the thickness of one
@@ -85,6 +87,7 @@ def read_dicom(folder: Path, modality: str | None) -> Volume:
     reader = sitk.ImageSeriesReader()
     reader.GlobalWarningDisplayOff()
     files = [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), series[0])]
+    _refuse_damaged(folder, files)
     slices = [_read_header(file, alone=len(files) == 1) for file in files]
     _refuse_mixture(folder, slices)
     slices, affine = _stack(folder, slices)
@@ -191,6 +194,47 @@ def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> NDArray[np.f
             "export the series again."
         )
     return numbers
+
+
+def _refuse_damaged(folder: Path, files: list[Path]) -> None:
+    """Refuse a folder with a slice that GDCM leaves out without a word, since it cannot read it.
+
+    Args:
+        folder: the folder.
+        files: what GDCM found in it. What is of another class than these, such as a report or a
+            plan, is none of the stack.
+
+    Raises:
+        InputError: there is one.
+    """
+    kind, known = _text(_opened(files[0]), CLASS), {file.name for file in files}
+    for other in sorted(folder.iterdir()):
+        if other.name in known or not other.is_file():
+            continue
+        stored = _stored_class(other)
+        if stored is None and other.suffix:
+            stored = kind if other.suffix == files[0].suffix else None
+        if stored != kind:
+            continue
+        try:
+            _opened(other)
+        except InputError:
+            raise InputError(
+                f"{other} looks like a slice but cannot be read: fetch the series again, or take "
+                "the file out."
+            ) from None
+
+
+def _stored_class(file: Path) -> str | None:
+    """The class that a DICOM file has by the first lines of it; None if there are none."""
+    with file.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    at = head.find(HEAD_CLASS)
+    if head[128:132] != b"DICM" or at < 0:
+        return None
+    at += len(HEAD_CLASS)
+    length = int.from_bytes(head[at : at + 2], "little")
+    return head[at + 2 : at + 2 + length].rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _refuse_mixture(folder: Path, slices: list[_Slice]) -> None:

@@ -100,7 +100,7 @@ def read_mask(
                 f"{source} has shape {labels.shape}, the image {grid.shape} (D, H, W); "
                 "give a mask drawn on this very image."
             )
-        return labels
+        return as_labels(labels, str(source))
     volume = read_volume(source, limit=limit)
     if grid is not None:
         require_same_grid(volume.grid, grid, str(source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import pickle
 import tokenize
@@ -18,7 +19,8 @@ from segvol_gru.data.pickles import MAX_BYTES, load_plain
 from segvol_gru.errors import InputError
 
 DAMAGED = (
-    *(OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error),
+    *(OSError, EOFError, ValueError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(SyntaxError, tokenize.TokenError),  # numpy parses array headers as Python literals
 )
 

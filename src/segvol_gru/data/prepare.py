@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from segvol_gru.data.challenge import ORDER
 from segvol_gru.data.dataset import MANIFEST, read_manifest
 from segvol_gru.data.files import make_folder, whole_file
 from segvol_gru.data.io import read_mask, read_volume
@@ -150,7 +151,7 @@ def _convert(
         raise InputError(f"{file} is of another data set in {out}; give this one another name.")
     with whole_file(out / file) as fresh, fresh.open("wb") as stream:
         spacing = np.array(volume.spacing_mm, np.float32)
-        np.savez_compressed(stream, imgs=grey, gts=labels, spacing=spacing)
+        np.savez_compressed(stream, imgs=grey, gts=labels, spacing=spacing, order=ORDER)
     return CaseFacts(
         name=name,
         file=file,

@@ -28,7 +28,13 @@ def _find(place: str | Path) -> dict[str, Path]:
     if text.count("*") > 1 or "?" in text:
         raise InputError(f"{text} has several wildcards, wanted one * for the case's name.")
     if "*" not in text:
-        found = {_stem(path): path for path in _entries(Path(place)) if _stem(path)}
+        named = [(_stem(path), path) for path in sorted(_entries(Path(place))) if _stem(path)]
+        found = dict(named)
+        for name, path in named:
+            if found[name] != path:
+                raise InputError(
+                    f"{path} and {found[name]} are both the case {name}; take one of them out."
+                )
     else:
         parts = Path(text).parts
         at = next(i for i, part in enumerate(parts) if "*" in part)

@@ -75,6 +75,8 @@ class SparseMask:
         if len(arrays) != 3:
             raise InputError(f"{path} is no sparse mask; give a file that `SparseMask.save` wrote.")
         sizes, values, lengths = arrays  # in the order asked for
+        if sizes.dtype.kind not in "iu":
+            raise InputError(f"mask_shape in {path} holds {sizes.dtype}; write the file again.")
         shape = tuple(int(n) for n in sizes)
         check_size(path, shape, 0)
         whole = values.dtype.kind in "biu" and lengths.dtype in (np.uint8, np.uint16, np.uint32)
