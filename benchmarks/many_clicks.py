@@ -3,8 +3,9 @@
     python benchmarks/many_clicks.py DATA [--clicks 15] [--corrector field] [--forget]
 
 Of every data set, from tight boxes and ideal clicks: DSC after the box and after every fifth click;
-the share of clicks beyond the fifth by which the DSC falls by more than 0.005; and how far the last
-DSC lies below the best one that there was. Below, the means over data sets of four tasks and more.
+the share of clicks beyond the fifth, needed or not, by which the DSC falls by more than 0.005; and
+how far the last DSC lies below the best one that there was. Below, the means over data sets of four
+tasks and more.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/what_is_left.py DATA [--model default] [--split val] [--most 12]
 
-Of every data set, from tight boxes and ideal clicks: DSC; wrong voxels over those of the structure;
-how many of them touch the true border (a neighbour across a face is on the other side); the share
-of the largest error, which the next click lies in; its depth in voxels; and the DSC if the click
-had repaired that whole error and nothing else.
+Of every data set, from tight boxes and ideal clicks, without masks that are perfect: DSC; wrong
+voxels over those of the structure; how many of them touch the true border (a neighbour across a
+face is on the other side); the share of the largest error, which the next click lies in; its depth
+in voxels; and the DSC if the click had repaired that whole error and nothing else.
 """
 
 from __future__ import annotations

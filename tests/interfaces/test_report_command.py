@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from segvol_gru.evaluation import seeds
 from segvol_gru.interfaces.cli import app
 from segvol_gru.pretrained import load_model, save_network
 
@@ -155,3 +157,46 @@ def test_results_of_other_weights_are_not_gone_on_with(
     code, _, said = run("report", data, "--out", out, "--model", other, "--only", "field")
     assert code == 2
     assert "other settings (model)" in said
+
+
+def test_a_page_is_of_what_was_asked_for(data: Path, tmp_path: Path) -> None:
+    manifest = data / "manifest.csv"
+    rows = manifest.read_text() + "".join(
+        f"cases/{name}.npz,MR,more,{name},val,open,1\n" for name in "de"
+    )
+    manifest.write_text(rows)
+    for name in "de":
+        shutil.copy(data / "cases" / "a.npz", data / "cases" / f"{name}.npz")
+    out = tmp_path / "out"
+    for dataset, names in (("blocks", {"a"}), ("more", {"d", "e"})):
+        code, _, _ = run("report", data, "--out", out, "--only", "box", "--dataset", dataset)
+        assert code == 0
+        page = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        assert f"{len(names)} tasks" in page["facts"][0]
+        told = csv.DictReader((out / "tasks.csv").read_text(encoding="utf-8").splitlines())
+        assert {row["case"] for row in told} == names
+        errors = next(t["rows"] for t in page["tables"] if t["name"] == "errors")
+        assert len(errors) == (2 if dataset == "blocks" else 0)
+
+
+def test_ranks_write_no_page_each(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    code, _, said = run("report", data, "--out", tmp_path / "out", "--only", "box")
+    assert (code, "report is one process" in said) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_baseline_that_is_not_installed_has_no_scores(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "find_spec", lambda name: None)
+    only = ("--only", "box", "--only", "random-walker")
+    code, _, said = run("report", data, "--out", tmp_path / "out", *only)
+    assert (code, "random-walker: the random walker needs scikit-image" in said) == (0, True)
+    assert not (tmp_path / "out" / "runs" / "random-walker").exists()
+    more = ("--model", "random-walker", "--out", tmp_path / "run")
+    code, _, said = run("evaluate", data, *more)
+    assert (code, "needs scikit-image" in said) == (2, True)

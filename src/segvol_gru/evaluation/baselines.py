@@ -230,10 +230,11 @@ def _moved(at: Index, by: list[int], sign: int) -> Index:
     return z, y, x
 
 
+WALKER = "random-walker"
 BASELINES: dict[str, Callable[[], FilledBox | Brush | Seeded]] = {
     "box": FilledBox,
     "brush": Brush,
-    "random-walker": partial(Seeded, random_walk, WALKER_CELLS),
+    WALKER: partial(Seeded, random_walk, WALKER_CELLS),
     "geodesic": partial(Seeded, geodesic),
     "region-growing": partial(Seeded, grow),
 }

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from segvol_gru.evaluation.baselines import BASELINES
+from segvol_gru.evaluation.baselines import BASELINES, WALKER
 from segvol_gru.evaluation.folder import PREFIX, FolderCommand
+from segvol_gru.evaluation.seeds import require_walker
 from segvol_gru.evaluation.trial import SegmenterFactory
 
 ABLATIONS = ("forget", "shuffle")
@@ -23,8 +24,10 @@ def foreign_model(name: str) -> SegmenterFactory | None:
         name: a key of `BASELINES`, or `command:` and the words of a command.
 
     Raises:
-        InputError: the command is empty.
+        InputError: the command is empty, or what the baseline needs is not installed.
     """
+    if name == WALKER:
+        require_walker()
     if name.startswith(PREFIX):
         words = name.removeprefix(PREFIX)
         FolderCommand(words)

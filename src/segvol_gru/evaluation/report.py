@@ -53,6 +53,7 @@ def write_report(
     traits: Mapping[Key, Traits],
     draw: Draw | None = None,
     more: Sequence[Table] = (),
+    varied: Sequence[Run] = (),
 ) -> Path:
     """Write everything about some runs.
 
@@ -64,11 +65,12 @@ def write_report(
         traits: of the tasks, as far as known.
         draw: draws a task of the first run as PNG; None leaves the gallery out.
         more: further tables, after those that compare runs.
+        varied: runs that those are of, whose failures are named too.
 
     Returns:
         The page.
     """
-    made = all_tables(runs, traits, more)
+    made = [*all_tables(runs, traits, more), tables.error_table([*runs, *varied])]
     charts = [curves(runs, "dsc"), curves(runs, "nsd")]
     pictures = [] if draw is None else _pictures(runs[0], draw)
     (out / "tables").mkdir(exist_ok=True)
@@ -87,7 +89,7 @@ def write_report(
 def all_tables(
     runs: Sequence[Run], traits: Mapping[Key, Traits], more: Sequence[Table] = ()
 ) -> list[Table]:
-    """Every table, in the order of the page."""
+    """Every table but that of failures, in the order of the page."""
     first = runs[0]
     return [
         tables.models_table(runs),
@@ -99,7 +101,6 @@ def all_tables(
         tables.failure_table(first, dict(traits)),
         tables.size_table(runs),
         tables.set_table(runs),
-        tables.error_table(runs),
     ]
 
 

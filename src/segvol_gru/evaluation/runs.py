@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segvol_gru.data.dataset import Case
 from segvol_gru.evaluation.records import Record, read_records
 from segvol_gru.evaluation.summary import COLUMNS, DRAWS, MIN_TASKS, SEED, measures
+from segvol_gru.evaluation.tasks import Task
 
 FloatArray = NDArray[np.float64]
 Key = tuple[str, int]
@@ -41,6 +43,22 @@ class Run:
         records = read_records(folder)
         tasks = {r.key: r for r in records if r.label}
         return cls(name, tasks, tuple(r for r in records if not r.label))
+
+    def among(self, planned: Iterable[tuple[Case, Sequence[Task] | Record]]) -> Run:
+        """The part of it that is asked for: what earlier calls were asked may lie beside it."""
+        entries = list(planned)
+        faulty = {case.file.stem for case, tasks in entries if isinstance(tasks, Record)}
+        keys = {
+            (case.file.stem, task.label)
+            for case, tasks in entries
+            if not isinstance(tasks, Record)
+            for task in tasks
+        }
+        return replace(
+            self,
+            tasks={key: record for key, record in self.tasks.items() if key in keys},
+            unreadable=tuple(record for record in self.unreadable if record.case in faulty),
+        )
 
     @property
     def errors(self) -> list[Record]:

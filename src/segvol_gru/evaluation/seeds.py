@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,16 @@ class Scene:
     negative: BoolArray
 
 
+def require_walker() -> None:
+    """Demand what `random_walk` needs.
+
+    Raises:
+        InputError: scikit-image is not installed.
+    """
+    if find_spec("skimage") is None:
+        raise InputError("the random walker needs scikit-image; install segvol-gru[evaluate].")
+
+
 def random_walk(scene: Scene) -> BoolArray:
     """Each cell goes to the seeds that a random walker from it reaches first.
 
@@ -44,12 +55,9 @@ def random_walk(scene: Scene) -> BoolArray:
     Raises:
         InputError: scikit-image is not installed.
     """
-    try:
-        from skimage.segmentation import random_walker
-    except ImportError:
-        raise InputError(
-            "the random walker needs scikit-image; install segvol-gru[evaluate]."
-        ) from None
+    require_walker()
+    from skimage.segmentation import random_walker
+
     seeds = np.where(scene.positive, 1, np.where(scene.negative, 2, 0))
     if not (seeds == 0).any() or not (seeds == 2).any():
         return scene.positive

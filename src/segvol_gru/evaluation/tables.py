@@ -85,7 +85,8 @@ def models_table(runs: Sequence[Run]) -> Table:
             )
     note = (
         f"Means over data sets of at least {MIN_TASKS} tasks, on the tasks that every model did. "
-        "Where a goal was not reached, 6 clicks are counted."
+        "Where a goal was not reached, 6 clicks are counted. The peak is that of the "
+        "process, which ran all models one after the other unless there were several workers."
     )
     return Table("models", "Models side by side", note, head, tuple(rows))
 

@@ -61,7 +61,13 @@ def report(
     """Run every model and baseline, then write tables, curves and a gallery on one page."""
     from segvol_gru.evaluation.models import OURS
     from segvol_gru.evaluation.tasks import Options
+    from segvol_gru.evaluation.workers import rank_and_world
 
+    if rank_and_world()[1] > 1:
+        raise InputError(
+            "report is one process: let the ranks run `evaluate --out OUT/runs/NAME` for every "
+            "model, then call report on OUT alone."
+        )
     factories = _chosen(_factories(model, segvol, command or [], device), only or [])
     options = Options(
         start=start,  # type: ignore[arg-type]  # Options checks the word
@@ -81,9 +87,10 @@ def report(
     if not any(run.tasks for run in runs):
         raise InputError("nothing was measured: " + " ".join(r.reason for r in runs if r.reason))
     ideal = [run for run in runs if variants and run.name == VARIED and run.tasks]
-    more = [_vary(run, factories[VARIED], data, out, options) for run in ideal]
+    varied = [run for _ in ideal for run in _vary(factories[VARIED], data, out, options)]
+    more = [_variants(run, varied, out) for run in ideal]
     runs.sort(key=lambda run: not run.tasks)  # what the page is about comes first
-    page = _write(data, out, options, runs, factories[runs[0].name]()[0], more)
+    page = _write(data, out, options, runs, factories[runs[0].name]()[0], more, varied)
     console.out.print(f"wrote {page}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -100,12 +107,18 @@ def _require_ideal(start: str, factories: Factories) -> None:
         )
 
 
-def _vary(ideal: Run, make: Callable[[], Named], data: Path, out: Path, options: Options) -> Table:
-    """Run the variants, as far as they are not there yet; write `variants.json`."""
-    from segvol_gru.evaluation.comparisons import VARIANTS, variants_table, varied
+def _vary(make: Callable[[], Named], data: Path, out: Path, options: Options) -> list[Run]:
+    """Run the variants, as far as they are not there yet."""
+    from segvol_gru.evaluation.comparisons import VARIANTS, varied
+
+    return [_run(f"{VARIED}-{name}", make, data, out, varied(options, name)) for name in VARIANTS]
+
+
+def _variants(ideal: Run, runs: Sequence[Run], out: Path) -> Table:
+    """Compare the variants with the run they are of; write `variants.json`."""
+    from segvol_gru.evaluation.comparisons import variants_table
     from segvol_gru.evaluation.records import write_json
 
-    runs = [_run(f"{VARIED}-{name}", make, data, out, varied(options, name)) for name in VARIANTS]
     table = variants_table(ideal, runs)
     rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
     failed = {run.name: len(run.errors) for run in runs if run.errors}
@@ -120,6 +133,7 @@ def _write(
     runs: Sequence[Run],
     factory: SegmenterFactory,
     more: Sequence[Table],
+    varied: Sequence[Run],
 ) -> Path:
     """Write the page; the factory makes the first run's model again, for the gallery."""
     from segvol_gru.evaluation.report import write_report
@@ -130,8 +144,8 @@ def _write(
     gallery = Gallery(data, options, factory, out / "gallery")
     wanted = {key for run in runs for key in run.tasks}
     traits = read_traits(data, options.split, wanted, out / "traits.json")
-    facts = _facts(data, options, runs)
-    return write_report(out, "Interactive segmentation report", facts, runs, traits, gallery, more)
+    title, facts = "Interactive segmentation report", _facts(data, options, runs, varied)
+    return write_report(out, title, facts, runs, traits, gallery, more, varied)
 
 
 def _factories(model: str, weights: Path | None, commands: Sequence[str], device: str) -> Factories:
@@ -139,7 +153,7 @@ def _factories(model: str, weights: Path | None, commands: Sequence[str], device
     from functools import partial
 
     from segvol_gru.evaluation.baselines import BASELINES
-    from segvol_gru.evaluation.folder import FolderCommand
+    from segvol_gru.evaluation.folder import PREFIX
     from segvol_gru.evaluation.models import ABLATIONS, OURS
     from segvol_gru.interfaces.factories import ours, segvol
 
@@ -151,17 +165,21 @@ def _factories(model: str, weights: Path | None, commands: Sequence[str], device
     if weights is not None:
         for corrector in ("none", "reprompt", "field"):
             found[f"segvol-{corrector}"] = partial(segvol, weights, model, corrector, device)
-    for name, baseline in BASELINES.items():
-        found[name] = partial(_same, baseline, name)
+    for name in BASELINES:
+        found[name] = partial(_foreign, name, name)
     for text in commands:
         name, _, words = text.partition("=")
         if not name or name in found or not words:
             raise InputError(f"command is {text!r}, wanted a new NAME=words.")
-        found[name] = partial(_same, partial(FolderCommand, words), words)
+        found[name] = partial(_foreign, f"{PREFIX}{words}", words)
     return found
 
 
-def _same(factory: SegmenterFactory, name: str) -> Named:
+def _foreign(model: str, name: str) -> Named:
+    from segvol_gru.evaluation.models import foreign_model
+
+    factory = foreign_model(model)
+    assert factory is not None
     return factory, name
 
 
@@ -176,6 +194,7 @@ def _run(name: str, make: Callable[[], Named], data: Path, out: Path, options: O
     """Run one model, or say why not; a refusal stops no other model."""
     from segvol_gru.evaluation.protocol import evaluate
     from segvol_gru.evaluation.runs import Run
+    from segvol_gru.evaluation.tasks import plan, thinned
 
     folder = out / "runs" / name
     try:
@@ -193,17 +212,17 @@ def _run(name: str, make: Callable[[], Named], data: Path, out: Path, options: O
             model=identity,
             watch=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    return Run.read(name, folder)
+    return Run.read(name, folder).among(thinned(plan(data, options), options.most))
 
 
-def _facts(data: Path, options: Options, runs: Sequence[Run]) -> list[str]:
+def _facts(data: Path, options: Options, runs: Sequence[Run], varied: Sequence[Run]) -> list[str]:
     """What the page says first."""
     from importlib import metadata
 
     from segvol_gru.evaluation.runs import shared_tasks
 
     tasks = max(len(run.tasks) for run in runs)
-    failed = sum(len(run.errors) for run in runs)
+    failed = sum(len(run.errors) for run in (*runs, *varied))
     first = f"first prompt: {options.start}; then five clicks by the competition's rule."
     return [
         f"Data: {data.resolve().name}, split {options.split}, {tasks} tasks, {first}",
