@@ -145,7 +145,9 @@ def test_experts_are_written_and_read_with_the_model(tmp_path: Path) -> None:
     save_rounds(tmp_path, networks, lambda part: f"# {part}\n")
     own = {name: model.base.state_dict()[name] + 1 for name in owned(model.base)}
     kind = kind_of_volume("ball")
-    stored = StoredExperts((), {"base": shared_digest(model.base)}, {}).having(kind, {"base": own})
+    stored = StoredExperts((), {"base": shared_digest(model.base)}, {}).having(
+        [kind], {"base": own}
+    )
     without = load_model(tmp_path)
     save_experts(tmp_path / "experts.safetensors", stored, "# card\n")
     loaded = load_model(tmp_path)
@@ -157,11 +159,11 @@ def test_experts_are_written_and_read_with_the_model(tmp_path: Path) -> None:
         assert torch.allclose(value, model.base.state_dict()[name] + shift, atol=2e-3), name
     assert load_model(tmp_path, experts=False).experts == Experts()
 
-    oddly = stored.having(replace(kind, name="a/b"), {"base": own})
+    oddly = stored.having([replace(kind, name="a/b")], {"base": own})
     save_experts(tmp_path / "experts.safetensors", oddly, "# card\n")
     assert read_experts(tmp_path / "experts.safetensors").own["base"].keys() == {"ball", "a/b"}
 
-    again = stored.having(kind, {"field": {}})
+    again = stored.having([kind], {"field": {}})
     assert again.kinds == (kind,)
     assert again.own.keys() == {"base", "field"}  # the base's stays
 

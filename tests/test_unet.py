@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
+from segvol_gru.errors import InputError
 from segvol_gru.likeness import box_likeness, ranks, see
 from segvol_gru.prompt_maps import (
     COMMON_CHANNELS,
@@ -145,3 +147,13 @@ def test_ranks_count_from_the_finest_resolution() -> None:
     assert shapes["ups.1.blocks.0.conv1.1.weight"] == (16, 4)
     assert shapes["levels.2.0.conv1.0.weight"] == (6, 32)
     assert net(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 1, 8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("widths", "blocks", "given"), [((4, 4), (1,), ()), ((4,), (1,), (0, 0)), ((), (), ())]
+)
+def test_sizes_that_do_not_go_together_are_refused(
+    widths: tuple[int, ...], blocks: tuple[int, ...], given: tuple[int, ...]
+) -> None:
+    with pytest.raises(InputError, match="wanted one of each for every resolution"):
+        ResidualUNet(1, 1, widths, blocks, 1, 4, given)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from os import PathLike
@@ -182,13 +182,21 @@ class StoredExperts:
         except RuntimeError as error:
             raise InputError(f"an expert does not fit its {part}: {error}") from error
 
-    def having(self, kind: Kind, own: Mapping[str, Mapping[str, torch.Tensor]]) -> StoredExperts:
-        """These and one more; one of the same name goes, but for networks that `own` lacks."""
-        others = tuple(k for k in self.kinds if k.name != kind.name)
+    def having(
+        self, kinds: Sequence[Kind], own: Mapping[str, Mapping[str, torch.Tensor]]
+    ) -> StoredExperts:
+        """These and one more; one of the same name goes, but for networks that `own` lacks.
+
+        Args:
+            kinds: of its scans, one at least, all of its name.
+            own: as in `own`, of this expert.
+        """
+        name = kinds[0].name
+        others = tuple(kind for kind in self.kinds if kind.name != name)
         parts = {part: {**self.own.get(part, {})} for part in {*self.own, *own}}
         for part, values in own.items():
-            parts[part][kind.name] = values
-        return replace(self, kinds=(*others, kind), own=parts)
+            parts[part][name] = values
+        return replace(self, kinds=(*others, *kinds), own=parts)
 
 
 def read_experts(path: Path) -> StoredExperts:

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segvol_gru.errors import InputError
+
 GROUP_WIDTH = 16  # channels per normalisation group
 
 
@@ -101,6 +103,9 @@ class ResidualUNet(nn.Module):
         decoder_blocks: residual blocks per level on the way up.
         head_width: channels of the full-resolution head.
         ranks: of the convolutions at each resolution, 0 for a full one; none means all full.
+
+    Raises:
+        InputError: not one block count, or rank, for each width.
     """
 
     def __init__(
@@ -115,6 +120,11 @@ class ResidualUNet(nn.Module):
     ) -> None:
         super().__init__()
         ranks = ranks or [0] * len(widths)
+        if not 0 < len(widths) == len(encoder_blocks) == len(ranks):
+            raise InputError(
+                f"widths are {list(widths)}, encoder_blocks {list(encoder_blocks)} and ranks "
+                f"{list(ranks)}, wanted one of each for every resolution."
+            )
         self.stem = Conv3d(inputs, widths[0], 4, stride=2, padding=1)
         self.levels = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, rank) for _ in range(n)))

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from segvol_gru.data.dataset import read_manifest
 from segvol_gru.errors import InputError
 from segvol_gru.evaluation.records import read_records
-from segvol_gru.experts import owned
+from segvol_gru.experts import owned, recognised
 from segvol_gru.interfaces import validation
 from segvol_gru.interfaces.cli import app
 from segvol_gru.interfaces.validation import score
-from segvol_gru.pretrained import load_model, read_card
-from segvol_gru.training.cases import GREY, chosen_cases
+from segvol_gru.pretrained import StoredExperts, load_model, read_card
+from segvol_gru.training.cases import GREY, chosen_cases, kinds_of, open_cases, traits_of
 from segvol_gru.training.export import copy_model, export, save_rounds
 from segvol_gru.training.finetune import finetune_recipe
 from segvol_gru.training.recipe import keep_recipe
@@ -255,7 +255,7 @@ def test_what_is_told_is_what_the_model_does(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scan that is not recognised is answered as before, whatever was learnt."""
-    scores = iter((0.1, 0.9))
+    scores = iter((0.1, 0.9, 0.9, 0.1))  # on the way; after, before
     monkeypatch.setattr(validation, "score", lambda _: next(scores))
     data = write_folder(tmp_path / "data", [*ROWS[:3], ("d", "mine", "val")])
     with np.load(data / "cases" / "d.npz") as read:
@@ -282,10 +282,16 @@ def test_what_is_told_is_what_the_model_does(
     assert f"{mean['dsc'][0]:.3f}" in said.splitlines()[-2]
 
 
+@pytest.mark.parametrize("scored", [(0.9, 0.1), (0.1, 0.9, 0.5, 0.6), (0.1, 0.9, 0.6, 0.6)])
 def test_where_nothing_is_gained_the_model_is_the_one_begun_with(
-    tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    model: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scored: tuple[float, ...],
 ) -> None:
-    scores = iter((0.9, 0.1))
+    """Not on the way, or not by the model as it answers every scan (after, before)."""
+    scores = iter(scored)
     monkeypatch.setattr(validation, "score", lambda _: next(scores))
     out = tmp_path / "run"
     (out / "model").mkdir(parents=True)
@@ -356,3 +362,19 @@ def test_a_copied_model_takes_the_place_of_networks_only(tmp_path: Path, model: 
         (out / name).write_bytes(b"of another")
     copy_model(model, out)
     assert files(out) == {**files(model), "segvol.safetensors": b"of another"}
+
+
+def test_an_expert_of_two_data_sets_is_known_by_each(tmp_path: Path, model: Path) -> None:
+    """And not by what lies between them."""
+    cases = []
+    for number, spacing in enumerate((1.0, 4.0, 2.0)):
+        folder = write_folder(
+            tmp_path / f"{number}", [("a", f"set {number}", "train")], (spacing,) * 3
+        )
+        cases += open_cases(read_manifest(folder), folder)
+    fine, coarse, between = traits_of(cases)
+    kinds = kinds_of("both", cases[:2])
+    assert [kind.name for kind in kinds] == ["both", "both"]
+    assert [recognised(kinds, row) for row in (fine, coarse, between)] == ["both", "both", ""]
+    stored = StoredExperts((), {}, {}).having(kinds, {}).having(kinds[:1], {})
+    assert stored.kinds == (kinds[0],)

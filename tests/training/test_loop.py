@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterable
@@ -190,6 +191,42 @@ def test_where_time_ends_a_run_costs_no_patience(train: Train) -> None:
     assert (stopped.reason, stopped.steps, stopped.best) == ("time", 1, 0.5)
     outcome, _ = train("run", config, validate=lambda _, step: scores[step])
     assert (outcome.reason, outcome.steps, outcome.best) == ("done", 4, 0.9)
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_an_interrupt_where_a_validation_is_due_only_puts_it_off(
+    tmp_path: Path, train: Train, at: int
+) -> None:
+    config, scores = make_config(validate_every=2), (0.1, 0.0, 0.5, 0.0, 0.9)
+    validated = []
+
+    def validate(_: nn.Module, step: int) -> float:
+        validated.append(step)
+        return scores[step]
+
+    half, _ = train("run", config, validate=validate, watchers=(Stopper(at),))
+    assert (half.reason, half.steps) == ("interrupted", at + 1)
+    outcome, _ = train("run", config, validate=validate)
+    assert (outcome.reason, outcome.best, validated) == ("done", 0.9, [0, 2, 4])
+    assert read_checkpoint(tmp_path / "run" / "best.ckpt")["step"] == 4
+    train("run", config, validate=validate)
+    assert validated == [0, 2, 4]
+
+
+def test_a_signal_to_the_whole_group_stops_a_run_with_its_checkpoint(
+    tmp_path: Path, train: Train
+) -> None:
+    class Cluster(Stopper):
+        def row(self, row: Row) -> None:
+            if row.step == self.at:
+                for worker in multiprocessing.active_children():
+                    assert worker.pid is not None
+                    os.kill(worker.pid, signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    outcome, _ = train("run", make_config(), watchers=(Cluster(1),), workers=1)
+    assert (outcome.reason, outcome.steps) == ("interrupted", 2)
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["step"] == 2
 
 
 def test_the_best_score_outlives_a_stop(tmp_path: Path, train: Train) -> None:

@@ -14,7 +14,7 @@ from segvol_gru.errors import InputError
 from segvol_gru.pretrained import load_model, read_card
 from segvol_gru.training.cases import chosen_cases, facts
 from segvol_gru.training.export import export, model_card
-from segvol_gru.training.networks import averaged
+from segvol_gru.training.networks import averaged, program
 from segvol_gru.training.recipe import Recipe, as_recipe, read_recipe, shipped
 from segvol_gru.training.run import train
 
@@ -231,3 +231,9 @@ def test_weights_of_other_sizes_are_refused(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="training run"):
         export(tmp_path, tmp_path / "model")
+
+
+def test_an_expert_needs_the_network_that_it_shares(tmp_path: Path) -> None:
+    for odd in ({"expert": "mine"}, {"keep_experts": True}):
+        with pytest.raises(InputError, match="--from"):
+            program(replace(recipe(tmp_path), **odd), None)

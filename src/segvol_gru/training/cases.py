@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from segvol_gru.data.dataset import Case, load_case, read_manifest
 from segvol_gru.data.shards import has_shards, licences, open_shards
 from segvol_gru.data.shards_pack import said_in
 from segvol_gru.errors import InputError
-from segvol_gru.experts import recognised, traits
+from segvol_gru.experts import Kind, kind_of, recognised, traits
 from segvol_gru.pipeline import Model
 from segvol_gru.training.examples import TrainingCase
 from segvol_gru.training.recipe import Recipe
@@ -115,6 +115,17 @@ def traits_of(cases: Sequence[TrainingCase]) -> NDArray[np.float64]:
         depth, height, width = (slice(0, n) for n in case.image.shape)
         rows.append(traits(case.image[depth, height, width], case.spacing_mm, GREY))
     return np.array(rows)
+
+
+def kinds_of(name: str, cases: Sequence[TrainingCase]) -> list[Kind]:
+    """By what the scans of an expert are known: one kind for each data set of its cases.
+
+    One for several would span all that lies between them.
+    """
+    kept: dict[str, list[TrainingCase]] = defaultdict(list)
+    for case in cases:
+        kept[case.case.dataset].append(case)
+    return [kind_of(name, traits_of(kept[dataset])) for dataset in sorted(kept)]
 
 
 def commonest_kind(model: Model, cases: Sequence[TrainingCase]) -> str:

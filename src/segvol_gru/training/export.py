@@ -124,8 +124,9 @@ def _add_expert(run: Path, out: Path, trained: Rounds, model: str | Path, card: 
         stored = read_experts(folder / EXPERTS)
     shared = {part: shared_digest(network) for part, network in learnt.items()}
     values = {part: _own_values(network) for part, network in learnt.items()}
-    told = as_kind(json.loads((run / KIND).read_text(encoding="utf-8")))
-    stored = replace(stored, shared={**stored.shared, **shared}).having(told, values)
+    told = json.loads((run / KIND).read_text(encoding="utf-8"))
+    kinds = [as_kind(kind) for kind in (told if isinstance(told, list) else [told])]
+    stored = replace(stored, shared={**stored.shared, **shared}).having(kinds, values)
     save_experts(out / EXPERTS, stored, card)
     return [out / EXPERTS]
 

@@ -48,5 +48,6 @@ class Interrupt:
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """Let a loading process ignore Ctrl-C, which a terminal sends to it too."""
+    """Let a loading process ignore what a terminal or a cluster sends to it, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

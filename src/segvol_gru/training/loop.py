@@ -101,8 +101,9 @@ def fit(
     batches = _batches(data, config, state.step, fabric, workers)
     with ExitStack() as closing, Interrupt() as interrupt:
         run.open(closing)
-        if state.step == 0:
-            run.validate(due=True)
+        if run.owes_validation():  # of the start, or of where the call before was interrupted
+            run.validate(due=_due(state.step, config.validate_every) or state.step == 0)
+            run.save(LAST)
         reason = run.over()
         while reason is None:
             run.step(trained, batches)
@@ -246,6 +247,7 @@ class _Run:
         if self._validate is None:
             return
         began, state = time.monotonic(), self.state
+        state.validated = state.step
         score = 0.0
         if self.fabric.is_global_zero:
             score = self._validate(state.average, state.step)
@@ -258,6 +260,13 @@ class _Run:
         for watcher in self._watchers:
             watcher.validated(state.step, score, better)
         self._started += time.monotonic() - began  # seconds per step are those of steps
+
+    def owes_validation(self) -> bool:
+        """Whether the step reached is one that is validated, and was not."""
+        step, config = self.state.step, self.config
+        if self._validate is None or self.state.validated == step:
+            return False
+        return step in (0, config.steps) or _due(step, config.validate_every)
 
     def over(self) -> Reason | None:
         """Why no step is left to make, also for a run that is called again."""

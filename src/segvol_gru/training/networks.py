@@ -45,6 +45,8 @@ def program(recipe: Recipe, start: str | Path | None) -> Program:
         fill(model, start, recipe.begin)
     elif recipe.stage == "corrector":
         raise InputError("a corrector learns on a trained base; give --from a run or a model.")
+    elif recipe.expert or recipe.keep_experts:
+        raise InputError("experts share most of a trained network; give --from a model.")
     if recipe.expert or recipe.keep_experts:
         _leave_what_is_shared(model)
     nn.Module.to(model, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -13,14 +13,13 @@ from torch.utils.data import Dataset
 
 from segvol_gru.data.files import whole_file
 from segvol_gru.errors import InputError
-from segvol_gru.experts import kind_of
 from segvol_gru.memory import keep_memory
 from segvol_gru.training.cases import (
     chosen_cases,
     facts,
     fingerprints,
+    kinds_of,
     open_cases,
-    traits_of,
 )
 from segvol_gru.training.config import LoopConfig
 from segvol_gru.training.examples import Examples, TrainingCase
@@ -112,7 +111,7 @@ def _keep_facts(
     if not (out / DATA).is_file():
         _write(out / DATA, data, indent=1)
     if recipe.expert and not (out / KIND).is_file():
-        _write(out / KIND, asdict(kind_of(recipe.expert, traits_of(cases))))
+        _write(out / KIND, [asdict(kind) for kind in kinds_of(recipe.expert, cases)])
 
 
 def _keep_cases(cases: Sequence[TrainingCase], out: Path) -> None:

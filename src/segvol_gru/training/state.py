@@ -29,6 +29,7 @@ class TrainState:
         step: optimizer steps made.
         best: highest validation score, -inf before the first.
         stale: validations since then.
+        validated: steps made before the last validation, -1 before the first.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class TrainState:
     step: int = 0
     best: float = -math.inf
     stale: int = 0
+    validated: int = -1
 
     def save(self, path: Path, config: Mapping[str, Any]) -> None:
         """Write a checkpoint in one piece: to the side first, then renamed."""
@@ -47,6 +49,7 @@ class TrainState:
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
+            "validated": self.validated,
             "config": dict(config),
         }
         aside = path.with_suffix(".part")
@@ -62,6 +65,7 @@ class TrainState:
         self.step = int(values["step"])
         self.best = float(values.get("best", -math.inf))
         self.stale = int(values.get("stale", 0))
+        self.validated = int(values.get("validated", self.step))
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Mapping[str, Any]:

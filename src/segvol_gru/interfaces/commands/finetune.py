@@ -83,13 +83,16 @@ def _write(
     device: str,
 ) -> None:
     """Write OUT/model, and say how it and the model begun with do on the user's cases."""
-    from segvol_gru.interfaces.validation import experts_used
+    from segvol_gru.interfaces.validation import experts_used, score
     from segvol_gru.training.export import copy_model, export
     from segvol_gru.training.state import BEST, read_checkpoint
 
     model, best = out / "model", int(read_checkpoint(out / BEST)["step"])
     written = export(out, model, model=start) if best else copy_model(start, model)
     found = _measured(data, start, out, "cases", options, device)
+    if best and score(found[1]) <= score(found[0]):  # where other experts of `start` know better
+        best, written = 0, copy_model(start, model)
+        found = _measured(data, start, out, "cases", options, device)
     said = f"nothing was gained, and the model is a copy of the one begun with, {start}"
     if best:
         export(out, model, model=start, figures=out / "cases" / "after" / "summary.json")
