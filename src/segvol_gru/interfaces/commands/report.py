@@ -61,13 +61,8 @@ def report(
     """Run every model and baseline, then write tables, curves and a gallery on one page."""
     from segvol_gru.evaluation.models import OURS
     from segvol_gru.evaluation.tasks import Options
-    from segvol_gru.evaluation.workers import rank_and_world
 
-    if rank_and_world()[1] > 1:
-        raise InputError(
-            "report is one process: let the ranks run `evaluate --out OUT/runs/NAME` for every "
-            "model, then call report on OUT alone."
-        )
+    _refuse_ranks()
     factories = _chosen(_factories(model, segvol, command or [], device), only or [])
     options = Options(
         start=start,  # type: ignore[arg-type]  # Options checks the word
@@ -92,6 +87,21 @@ def report(
     runs.sort(key=lambda run: not run.tasks)  # what the page is about comes first
     page = _write(data, out, options, runs, factories[runs[0].name]()[0], more, varied)
     console.out.print(f"wrote {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _refuse_ranks() -> None:
+    """Demand one process: of several, each would write a page of what it has seen.
+
+    Raises:
+        InputError: there are several.
+    """
+    from segvol_gru.evaluation.workers import rank_and_world
+
+    if rank_and_world()[1] > 1:
+        raise InputError(
+            "report is one process: let the ranks run `evaluate --out OUT/runs/NAME` for every "
+            "model, then call report on OUT alone."
+        )
 
 
 def _require_ideal(start: str, factories: Factories) -> None:
