@@ -69,6 +69,7 @@ def test_cases_of_a_training_folder_have_their_own_order(tmp_path):
     (tmp_path / "cases").mkdir()
     (tmp_path / "manifest.csv").write_bytes(b"file")
     placed = case(tmp_path / "cases" / "CT_a.npz")
+    assert read_volume(case(tmp_path / "CT_b.npz", order="xyz")).spacing_mm == (5.0, 0.9, 0.8)
     for path in (said, placed):
         assert read_volume(path).spacing_mm == (0.8, 0.9, 5.0)
     (tmp_path / "manifest.csv").unlink()

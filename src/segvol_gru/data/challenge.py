@@ -65,7 +65,7 @@ def read_challenge(path: Path, *, modality: str | None = None) -> ChallengeCase:
         names = (kind for prefix, kind in PREFIXES.items() if path.name.startswith(prefix))
         modality = next(names, None)
     spacing = np.ravel(found["spacing"])
-    if not ("order" in found or _in_training_folder(path)):
+    if not (str(found.get("order")) == ORDER or _in_training_folder(path)):
         spacing = spacing[::-1]  # stored (x, y, z)
     volume = Volume(found["imgs"], spacing.tolist(), modality=modality)
     labels, previous = (_like(path, found, key, volume.shape) for key in ("gts", "prev_pred"))

@@ -212,8 +212,8 @@ def _refuse_damaged(folder: Path, files: list[Path]) -> None:
         if other.name in known or not other.is_file():
             continue
         stored = _stored_class(other)
-        if stored is None and other.suffix:
-            stored = kind if other.suffix == files[0].suffix else None
+        if stored is None and other.suffix == files[0].suffix != "":
+            stored = kind
         if stored != kind:
             continue
         try:

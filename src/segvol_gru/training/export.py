@@ -125,7 +125,8 @@ def _add_expert(run: Path, out: Path, trained: Rounds, model: str | Path, card: 
     shared = {part: shared_digest(network) for part, network in learnt.items()}
     values = {part: _own_values(network) for part, network in learnt.items()}
     told = json.loads((run / KIND).read_text(encoding="utf-8"))
-    kinds = [as_kind(kind) for kind in (told if isinstance(told, list) else [told])]
+    entries = told if isinstance(told, list) else [told]  # one alone: of a run begun before
+    kinds = [as_kind(kind) for kind in entries]
     stored = replace(stored, shared={**stored.shared, **shared}).having(kinds, values)
     save_experts(out / EXPERTS, stored, card)
     return [out / EXPERTS]
